@@ -1,0 +1,90 @@
+"""Data sets: one file a family, each exporting `make(*, …) -> Dataset` (see CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limen import registry
+from limen.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Resident training and test data.
+
+    Attributes:
+        inputs: training inputs (n, …), floating point.
+        targets: class labels (n,) int64 for classification, values (n, outputs) for regression.
+        test_inputs: held-out inputs; the training inputs again where a data set has no test set.
+        test_targets: their targets.
+        classes: number of classes, or None for a regression.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+    classes: int | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network on this data set has."""
+        return self.classes if self.classes is not None else int(self.targets[0].numel())
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> Dataset:
+        """Return the data on `device`, floating-point tensors in `dtype`."""
+
+        def place(x: Tensor) -> Tensor:
+            return x.to(device, dtype if x.is_floating_point() else x.dtype)
+
+        return Dataset(
+            place(self.inputs), place(self.targets), place(self.test_inputs), place(self.test_targets), self.classes
+        )
+
+    def digest(self) -> str:
+        """Return a SHA-256 over shapes, types and bytes, stored with a run and compared on resume."""
+        sha = hashlib.sha256()
+        for x in (self.inputs, self.targets, self.test_inputs, self.test_targets):
+            sha.update(f"{tuple(x.shape)} {x.dtype}".encode())
+            sha.update(x.detach().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+def load(name: str, arguments: Mapping[str, Any] | None = None, data_dir: Path | str | None = None) -> Dataset:
+    """Return the data set `name`: an id of ours, or a user's `module:function`.
+
+    A user's function returns a `Dataset`, `(inputs, targets)` or `((inputs, targets), (test_inputs, test_targets))`.
+
+    Raises:
+        InputError: the name, an argument or what a user's function returned does not fit.
+        DataError: files are missing or damaged.
+    """
+    made = registry.make("data", name, arguments or {}, {"data_dir": data_dir})
+    return made if isinstance(made, Dataset) else from_tensors(made, name)
+
+
+def from_tensors(made: Any, name: str = "data") -> Dataset:
+    """Build a `Dataset` from `(X, y)` or `((X, y), (X_test, y_test))`; integer `y` of shape (n,) are class labels."""
+    try:
+        (inputs, targets), test = (made, made) if isinstance(made[0], Tensor) else made
+        parts = [torch.as_tensor(x) for x in (inputs, targets, *test)]
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"data set {name!r}: expected a Dataset, (inputs, targets) or a pair of such pairs, "
+            f"got {type(made).__name__} ({error})."
+        ) from None
+    labels = parts[1]
+    is_labels = not labels.is_floating_point() and labels.ndim == 1
+    return Dataset(parts[0], labels, parts[2], parts[3], int(labels.max()) + 1 if is_labels else None)

@@ -1,3 +1,74 @@
-"""limen: a laboratory for neural-network training dynamics."""
+"""limen: a laboratory for neural-network training dynamics.
+
+Everything here is imported when it is first used, so that `import limen` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "limen.types",
+    "Need": "limen.types",
+    "Schedule": "limen.types",
+    "State": "limen.types",
+    "LimenError": "limen.errors",
+    "Quadratic": "limen.objectives",
+    "Supervised": "limen.objectives",
+    "GD": "limen.dynamics.gd",
+    "Nesterov": "limen.dynamics.nesterov",
+    "Polyak": "limen.dynamics.polyak",
+    "Eigs": "limen.probes",
+    "Iterates": "limen.probes",
+    "SharpnessTracker": "limen.probes",
+    "Test": "limen.probes",
+    "Train": "limen.probes",
+    "top_eigenpairs": "limen.linalg.krylov",
+    "Experiment": "limen.run",
+    "Goals": "limen.run",
+    "Run": "limen.store",
+    "find_runs": "limen.store",
+    "open_run": "limen.store",
+    "record": "limen.store",
+    "curves": "limen.plots",
+}
+
+if TYPE_CHECKING:
+    from limen.dynamics.gd import GD as GD
+    from limen.dynamics.nesterov import Nesterov as Nesterov
+    from limen.dynamics.polyak import Polyak as Polyak
+    from limen.errors import LimenError as LimenError
+    from limen.linalg.krylov import top_eigenpairs as top_eigenpairs
+    from limen.objectives import Quadratic as Quadratic
+    from limen.objectives import Supervised as Supervised
+    from limen.plots import curves as curves
+    from limen.probes import Eigs as Eigs
+    from limen.probes import Iterates as Iterates
+    from limen.probes import SharpnessTracker as SharpnessTracker
+    from limen.probes import Test as Test
+    from limen.probes import Train as Train
+    from limen.run import Experiment as Experiment
+    from limen.run import Goals as Goals
+    from limen.store import Run as Run
+    from limen.store import find_runs as find_runs
+    from limen.store import open_run as open_run
+    from limen.store import record as record
+    from limen.types import Batch as Batch
+    from limen.types import Need as Need
+    from limen.types import Schedule as Schedule
+    from limen.types import State as State
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'limen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

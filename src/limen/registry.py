@@ -142,7 +142,8 @@ def make(kind: str, name: str, given: Mapping[str, Any], supplied: Mapping[str, 
         InputError: the name, an argument's name or its type does not fit.
     """
     if is_import_path(name):
-        function, spelled = import_function(name, KINDS[kind]), {}
+        function = import_function(name, KINDS[kind])
+        spelled: dict[str, str] = {}
     else:
         check_arguments(kind, name, given)
         family, spelled = find(kind, name)

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The command line: words become a Spec, and a Spec a run. torch is imported inside commands only."""

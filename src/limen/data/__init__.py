@@ -50,7 +50,11 @@ class Dataset:
             return x.to(device, dtype if x.is_floating_point() else x.dtype)
 
         return Dataset(
-            place(self.inputs), place(self.targets), place(self.test_inputs), place(self.test_targets), self.classes
+            place(self.inputs),
+            place(self.targets),
+            place(self.test_inputs),
+            place(self.test_targets),
+            self.classes,
         )
 
     def digest(self) -> str:
@@ -62,7 +66,9 @@ class Dataset:
         return sha.hexdigest()
 
 
-def load(name: str, arguments: Mapping[str, Any] | None = None, data_dir: Path | str | None = None) -> Dataset:
+def load(
+    name: str, arguments: Mapping[str, Any] | None = None, data_dir: Path | str | None = None
+) -> Dataset:
     """Return the data set `name`: an id of ours, or a user's `module:function`.
 
     A user's function returns a `Dataset`, `(inputs, targets)` or `((inputs, targets), (test_inputs, test_targets))`.
@@ -76,15 +82,39 @@ def load(name: str, arguments: Mapping[str, Any] | None = None, data_dir: Path |
 
 
 def from_tensors(made: Any, name: str = "data") -> Dataset:
-    """Build a `Dataset` from `(X, y)` or `((X, y), (X_test, y_test))`; integer `y` of shape (n,) are class labels."""
+    """Build a `Dataset` from `(X, y)` or `((X, y), (X_test, y_test))`, tensors or arrays.
+
+    Integer targets of shape (n,) are class labels. Without a test set the training set stands in.
+
+    Raises:
+        InputError: that is not what was given, lengths differ, or labels are negative.
+    """
     try:
-        (inputs, targets), test = (made, made) if isinstance(made[0], Tensor) else made
-        parts = [torch.as_tensor(x) for x in (inputs, targets, *test)]
-    except (TypeError, ValueError, IndexError) as error:
+        first, second = made
+        pairs = (first, second) if isinstance(first, (tuple, list)) else (made, made)
+        (inputs, targets), (test_inputs, test_targets) = pairs
+        parts = [torch.as_tensor(x) for x in (inputs, targets, test_inputs, test_targets)]
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"data set {name!r}: expected a Dataset, (inputs, targets) or a pair of such pairs, "
-            f"got {type(made).__name__} ({error})."
+            f"data set {name!r}: expected a Dataset, (inputs, targets) or "
+            f"((inputs, targets), (test_inputs, test_targets)), got {type(made).__name__} ({error})."
         ) from None
-    labels = parts[1]
-    is_labels = not labels.is_floating_point() and labels.ndim == 1
-    return Dataset(parts[0], labels, parts[2], parts[3], int(labels.max()) + 1 if is_labels else None)
+    inputs, targets, test_inputs, test_targets = parts
+    for x, y in ((inputs, targets), (test_inputs, test_targets)):
+        if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
+            shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
+            raise InputError(f"data set {name!r}: need as many targets as inputs, and some; got shapes {shapes}.")
+    if targets.is_floating_point() or targets.ndim != 1:
+        return Dataset(inputs, targets, test_inputs, test_targets)
+    targets, test_targets = targets.long(), test_targets.long()
+    labels = torch.cat([targets, test_targets])
+    if int(labels.min()) < 0:
+        raise InputError(f"data set {name!r}: class labels must be 0 or more, got {int(labels.min())}.")
+    return Dataset(inputs, targets, test_inputs, test_targets, int(labels.max()) + 1)
+
+
+def fetch(name: str, data_dir: Path | str | None = None) -> Path:
+    """Download the files of a data set unless they are here, check them, and return their folder."""
+    from limen.data import _fetch  # the downloader is wanted here alone
+
+    return _fetch.fetch(name, data_dir)

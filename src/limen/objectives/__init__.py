@@ -1,1 +1,6 @@
-"""TODO."""
+"""Loss landscapes: a network on data (`Supervised`), and closed forms to test against (`Quadratic`)."""
+
+from limen.objectives.quadratic import Quadratic
+from limen.objectives.supervised import Supervised
+
+__all__ = ["Quadratic", "Supervised"]

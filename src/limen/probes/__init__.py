@@ -1,1 +1,8 @@
-"""TODO."""
+"""Measurements: one file a probe, each exporting `make(*, …) -> Probe` (see CONTRIBUTING.md)."""
+
+from limen.probes.eigs import Eigs, SharpnessTracker
+from limen.probes.iterates import Iterates
+from limen.probes.test import Test
+from limen.probes.train import Train
+
+__all__ = ["Eigs", "Iterates", "SharpnessTracker", "Test", "Train"]

@@ -1,0 +1,61 @@
+# limen: `make help` lists what there is. PYTHON=python3.12 make test chooses another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+SETUP := pyproject.toml constraints.txt
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The main job on embedded data: gradient descent through the edge of stability.
+DEMO := gd chebyshev-5-20 regression mse 0.2 6000 --neigs 2 --eig_freq 50
+
+.PHONY: demo test check bench slow clean help
+
+demo: $(VENV)/.run  ## train on embedded data through the edge of stability and draw the figure
+	@mkdir -p demo
+	@folder=$$(mktemp -d "demo/$$(date +%Y-%m-%d-%H%M%S)-XXXX"); \
+	$(BIN)/limen $(DEMO) --results "$$folder/results"; \
+	run=$$(dirname "$$(find "$$folder/results" -name run.json)"); \
+	$(BIN)/limen plot "$$run" -o "$$folder/edge.png"; \
+	echo "figure: $$folder/edge.png"
+
+test: $(VENV)/.test  ## run the tests (make slow runs the long ones)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## ruff, format, types, doctests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --doctest-modules src
+
+slow: $(VENV)/.test  ## run the science that takes minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.test  ## time what matters and print the table
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the environment, caches and demo figures; results stay
+	rm -rf $(VENV) .cache demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A stamp says what is installed. The environment is made anew only where it is missing.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(SETUP) | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(SETUP) | $(BIN)/python
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: $(SETUP) | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.test $(VENV)/.run

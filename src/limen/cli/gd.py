@@ -1,0 +1,73 @@
+"""`limen gd`: full-batch descent from a spec to a run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+
+from limen.cli.options import Execution, command
+from limen.config import GDSpec, Spec
+from limen.types import Status
+
+if TYPE_CHECKING:
+    import torch
+
+STATUS_CODES = {Status.FINISHED: 0, Status.DIVERGED: 3, Status.INTERRUPTED: 130}
+
+HELP = """Train by full-batch descent and track the top Hessian eigenvalues.
+
+The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR, and goes on with --resume if it is interrupted.
+"""
+
+
+def register(app: App) -> None:
+    """Add the command."""
+    app.command(command(GDSpec, execute), name="gd", help=HELP)
+
+
+def execute(spec: Spec, execution: Execution) -> int:
+    """Run a spec, record it and say how it ended."""
+    from limen import store
+    from limen.cli.progress import Progress, summary
+    from limen.config import build
+
+    built = build(spec)
+    if not execution.quiet:
+        for note in built.notes:
+            print(f"note: {note}", file=sys.stderr)
+    info = built.info | {"matmul": _matmul(built.folder, built.experiment.objective.device, resume=execution.resume)}
+    with Progress(spec.steps(), built.experiment.dynamics.threshold(), quiet=execution.quiet) as progress:
+        run = store.record(
+            built.folder,
+            built.experiment,
+            spec=spec.to_dict(),
+            info=info,
+            resume=execution.resume,
+            overwrite=execution.overwrite,
+            checkpoint_freq=spec.checkpoint_freq,
+            save_freq=spec.save_freq,
+            save_model=spec.save_model,
+            listen=progress,
+        )
+    if not execution.quiet:
+        print(summary(run))
+    return STATUS_CODES.get(run.status, 1)
+
+
+def _matmul(folder: Path, device: torch.device, *, resume: bool) -> str:
+    """Set the matmul mode: the one the run was begun with, or the fastest accurate one."""
+    from limen import store
+    from limen.errors import StoreError
+    from limen.linalg.matmul import choose_matmul_mode, set_matmul_mode
+
+    if resume:
+        try:
+            begun_with = store.open_run(folder).info.get("matmul")
+        except StoreError:
+            begun_with = None  # there is no run yet; `record` says so where it matters
+        if begun_with is not None:
+            return set_matmul_mode(begun_with)
+    return choose_matmul_mode(device)

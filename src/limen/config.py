@@ -1,0 +1,330 @@
+"""Specs: the JSON-able description of a run, and how objects are made from it.
+
+One class a command is its command line, its YAML schema and the `spec` in run.json. This module imports neither
+torch nor pydantic when it is imported, so that the command line answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from annotated_types import DocInfo, Ge, Gt, Lt, doc
+
+from limen import registry
+from limen.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from limen.data import Dataset
+    from limen.run import Experiment
+    from limen.types import Dynamics, Probe
+
+LOSSES = ("ce", "mse")
+Frequency = Annotated[int, Ge(-1)]
+S = TypeVar("S", bound="Spec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What every command that trains by the full batch takes."""
+
+    # read by pydantic: unknown keys are refused, and so are nan and infinity
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+    COMMAND: ClassVar[str]
+    POSITIONAL: ClassVar[tuple[str, ...]]
+
+    dataset: Annotated[str, doc("Data set (`limen data` lists them), or your own as module:function.")]
+    arch: Annotated[str, doc("Network, such as fc-tanh or cnn-relu, or your own as module:function.")]
+    loss: Annotated[str, doc("ce (cross-entropy) or mse (half the squared distance).")]
+    seed: Annotated[int, Ge(0), doc("Seed of the initial weights.")] = 0
+    physical_batch_size: Annotated[int, Ge(1), doc("Examples on the device at once; BatchNorm's ghost batch.")] = 1000
+    acc_goal: Annotated[float | None, doc("Stop when the training accuracy exceeds this.")] = None
+    loss_goal: Annotated[float | None, doc("Stop when the training loss is below this.")] = None
+    neigs: Annotated[int, Ge(0), doc("How many top Hessian eigenvalues to track.")] = 0
+    eig_freq: Annotated[Frequency, doc("Measure them every so many steps (-1: never).")] = -1
+    nproj: Annotated[int, Ge(0), doc("How many random projections of the iterates to keep.")] = 0
+    iterate_freq: Annotated[Frequency, doc("Project every so many steps (-1: never).")] = -1
+    save_freq: Annotated[Frequency, doc("Write the published result files every so many steps (-1: at the end).")] = -1
+    abridged_size: Annotated[int, Ge(1), doc("Take the Hessian over the first so many training examples.")] = 5000
+    save_model: Annotated[bool, doc("Write the final weights as snapshot_final, a state_dict.")] = False
+    test_freq: Annotated[Frequency, doc("Evaluate the test set every so many steps (-1: never).")] = 1
+    eig_tol: Annotated[float, Gt(0), Lt(1), doc("Relative tolerance on each eigenvalue.")] = 1e-3
+    device: Annotated[str, doc("auto, cpu, cuda or cuda:N.")] = "auto"
+    dtype: Annotated[Literal["float32", "float64"], doc("Precision of weights and data.")] = "float32"
+    results: Annotated[str | None, doc("Folder of results (default: $RESULTS, else results).")] = None
+    data_dir: Annotated[str | None, doc("Folder of data sets (default: $DATASETS, $DATA_DIR, else a cache).")] = None
+    checkpoint_freq: Annotated[Frequency, doc("Checkpoint every so many steps (-1: about every 30 seconds).")] = -1
+    model: Annotated[dict[str, Any], doc("Further arguments of the network: --model.width 400.")] = field(
+        default_factory=dict
+    )
+    data: Annotated[dict[str, Any], doc("Further arguments of the data set: --data.n 500.")] = field(
+        default_factory=dict
+    )
+
+    def check(self) -> None:
+        """Refuse what can be refused without loading anything.
+
+        Raises:
+            InputError: a name is unknown, or two values do not go together.
+        """
+        for kind, name, arguments in (("data", self.dataset, self.data), ("models", self.arch, self.model)):
+            registry.check_arguments(kind, name, arguments)
+        if self.loss not in LOSSES:
+            raise InputError(f"unknown loss {self.loss!r}.{nearest(self.loss, LOSSES)} There are: ce, mse.")
+        for name in ("eig_freq", "iterate_freq", "save_freq", "test_freq", "checkpoint_freq"):
+            if getattr(self, name) == 0:
+                raise InputError(f"{name} must be a positive number of steps, or -1 for never; got 0.")
+
+    def root(self) -> Path:
+        """Return the folder of results."""
+        return Path(self.results or os.environ.get("RESULTS") or "results")
+
+    def folder(self, *, ghost_batches: bool = False) -> Path:
+        """Return the run's folder, which spells out all that changes the trajectory (DESIGN: a run on disk).
+
+        Args:
+            ghost_batches: whether the network's loss depends on `physical_batch_size`.
+        """
+        path = self.root() / _safe(self.dataset) / _safe(self.arch) / f"seed_{self.seed}" / self.loss
+        settings = {f"model.{key}": value for key, value in self.model.items()}
+        settings |= {f"data.{key}": value for key, value in self.data.items()}
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        watched = ["dtype", "physical_batch_size"] if ghost_batches else ["dtype"]
+        settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
+        parent, leaf = self.leaf()
+        return path / parent / "".join([leaf, *(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))])
+
+    def leaf(self) -> tuple[str, str]:
+        """Return the last two folder names, before the settings."""
+        raise NotImplementedError
+
+    def dynamics(self) -> Dynamics:
+        """Return the rule of motion."""
+        raise NotImplementedError
+
+    def steps(self) -> int:
+        """Return the number of steps of the dynamics."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec with its command, as run.json keeps it."""
+        return {"command": self.COMMAND, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GDSpec(Spec):
+    """Full-batch descent: gd, Polyak, Nesterov, or any descent rule in `dynamics/`."""
+
+    COMMAND: ClassVar[str] = "gd"
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("dataset", "arch", "loss", "lr", "max_steps")
+
+    lr: Annotated[float, Gt(0), doc("Learning rate.")]
+    max_steps: Annotated[int, Ge(1), doc("Number of steps.")]
+    opt: Annotated[str, doc("Rule: gd, polyak, nesterov, or your own as module:function.")] = "gd"
+    beta: Annotated[float | None, doc("Momentum, for polyak and nesterov.")] = None
+
+    def check(self) -> None:
+        """Refuse what can be refused without loading anything."""
+        super().check()
+        if registry.is_import_path(self.opt):
+            return
+        family, _ = registry.find("dynamics", self.opt)
+        if "beta" in family.arguments:
+            if self.beta is None:
+                raise InputError(f"--opt {self.opt} needs a momentum: add --beta, a number in [0, 1) such as 0.9.")
+            if not 0 <= self.beta < 1:
+                raise InputError(f"beta (momentum) must lie in [0, 1), got {self.beta}.")
+
+    def leaf(self) -> tuple[str, str]:
+        """Return `<opt>` and `lr_<lr>[_beta_<beta>]`."""
+        beta = f"_beta_{self.beta}" if "beta" in self._hyper() else ""
+        return _safe(self.opt), f"lr_{self.lr}{beta}"
+
+    def _hyper(self) -> dict[str, float]:
+        own = registry.is_import_path(self.opt)
+        takes = ("lr", "beta") if own else registry.find("dynamics", self.opt)[0].arguments
+        hyper = {"lr": self.lr, "beta": self.beta}
+        return {key: value for key, value in hyper.items() if key in takes and value is not None}
+
+    def dynamics(self) -> Dynamics:
+        """Return the descent rule."""
+        from limen.dynamics import make
+
+        return make(self.opt, self._hyper())
+
+    def steps(self) -> int:
+        """Return `max_steps`."""
+        return self.max_steps
+
+
+def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> S:
+    """Build and check a spec from untyped values, as they come from a command line or a YAML file.
+
+    Args:
+        cls: which spec.
+        given: values by name; numbers may be strings, and 1e5 is a whole number.
+        origin: the file a value came from, for messages; nothing for the command line.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value has the wrong type or range; every fault is listed.
+    """
+    import pydantic
+
+    hints = get_type_hints(cls, include_extras=True)
+    whole = {f.name for f in dataclasses.fields(cls) if _plain(hints[f.name]) is int}
+    values = {key: _whole(value) if key in whole else value for key, value in given.items()}
+    try:
+        spec = pydantic.TypeAdapter(cls).validate_python(values)
+    except pydantic.ValidationError as error:
+        known = [f.name for f in dataclasses.fields(cls)]
+        faults = [_fault(e["loc"], e["type"], e["msg"], e["input"], known, origin or {}) for e in error.errors()]
+        raise InputError("\n".join(faults)) from None
+    spec.check()
+    return spec
+
+
+def _fault(
+    loc: tuple[int | str, ...], kind: str, message: str, value: object, known: list[str], origin: Mapping[str, str]
+) -> str:
+    name = str(loc[0])
+    where = f"{origin[name]}: " if name in origin else ""
+    if kind == "unexpected_keyword_argument":
+        return f"{where}unknown option {name!r}.{nearest(name, known)}"
+    if kind == "missing":
+        return f"{name} is missing: give it on the command line or in the --config file."
+    expected = message.removeprefix("Input should be ").split(", unable to parse")[0]
+    return f"{where}{'.'.join(map(str, loc))}: expected {expected}, got {value!r}."
+
+
+def _whole(value: object) -> object:
+    """Read 1e5 and 1000.0 as whole numbers, and leave the rest for pydantic to judge."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return value
+    return int(number) if not isinstance(value, bool) and number.is_integer() else value
+
+
+def _plain(annotation: Any) -> Any:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def help_of(annotation: Any) -> str:
+    """Return the documentation carried by an annotated field."""
+    texts = [m.documentation for m in getattr(annotation, "__metadata__", ()) if isinstance(m, DocInfo)]
+    return texts[0] if texts else ""
+
+
+def _safe(name: str) -> str:
+    """Return a name that is one folder on every system: an import path loses its colon."""
+    return name.replace(":", ".").replace("/", "-").replace("\\", "-")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a spec became.
+
+    Attributes:
+        experiment: ready to run.
+        folder: where it is recorded.
+        info: what run.json keeps beside the spec: data hash, device, matmul mode.
+        notes: what the user should hear before it starts.
+    """
+
+    experiment: Experiment
+    folder: Path
+    info: dict[str, Any]
+    notes: list[str]
+
+
+def build(spec: Spec) -> Built:
+    """Load the data, build the network and put the experiment together.
+
+    Raises:
+        InputError: values do not fit the data or the network.
+        DataError: data files are missing or damaged.
+    """
+    import torch
+
+    from limen import data as datasets
+    from limen import models
+    from limen.objectives import Supervised
+    from limen.run import Experiment, Goals
+
+    device = _device(spec.device)
+    dtype = getattr(torch, spec.dtype)
+    data = datasets.load(spec.dataset, spec.data, spec.data_dir)
+    if spec.acc_goal is not None and data.classes is None:
+        raise InputError(
+            f"acc_goal needs a classification; {spec.dataset} is a regression, where accuracy is undefined. "
+            "Use --loss_goal."
+        )
+    module = models.build(
+        spec.arch, input_shape=data.input_shape, outputs=data.outputs, seed=spec.seed, arguments=spec.model
+    )
+    objective = Supervised(
+        module,
+        data.inputs,
+        data.targets,
+        spec.loss,
+        test=(data.test_inputs, data.test_targets) if spec.test_freq > 0 else None,
+        physical_batch_size=spec.physical_batch_size,
+        device=device,
+        dtype=dtype,
+    )
+    experiment = Experiment(
+        objective, spec.dynamics(), spec.steps(), _probes(spec, data), stop=Goals(spec.loss_goal, spec.acc_goal)
+    )
+    experiment.begin()  # probes refuse what does not fit before a folder is made
+    folder = spec.folder(ghost_batches=objective.ghost_batches)
+    info = {"data_hash": data.digest(), "ghost_batches": objective.ghost_batches}
+    return Built(experiment, folder, info, _notes(spec))
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices. Use cpu.")
+    return name
+
+
+def _probes(spec: Spec, data: Dataset) -> list[Probe]:
+    from limen.probes import Eigs, Iterates, Test, Train
+    from limen.types import Schedule
+
+    probes: list[Probe] = [Train()]
+    if spec.test_freq > 0:
+        probes.append(Test(Schedule(spec.test_freq)))
+    if spec.neigs > 0 and spec.eig_freq > 0:
+        size = spec.abridged_size if spec.abridged_size < len(data.inputs) else None
+        probes.append(Eigs(spec.neigs, Schedule(spec.eig_freq), size, spec.eig_tol, spec.seed))
+    if spec.nproj > 0 and spec.iterate_freq > 0:
+        probes.append(Iterates(spec.nproj, Schedule(spec.iterate_freq)))
+    return probes
+
+
+def _notes(spec: Spec) -> list[str]:
+    pairs: Iterable[tuple[str, int, str, int]] = (
+        ("neigs", spec.neigs, "eig_freq", spec.eig_freq),
+        ("nproj", spec.nproj, "iterate_freq", spec.iterate_freq),
+    )
+    notes = []
+    for count_name, count, freq_name, freq in pairs:
+        if count > 0 > freq:
+            notes.append(f"--{count_name} {count} without --{freq_name}: nothing will be measured; add --{freq_name} 50.")
+        if freq > 0 == count:
+            notes.append(f"--{freq_name} {freq} without --{count_name}: nothing will be measured; add --{count_name} 2.")
+    return notes

@@ -1,0 +1,155 @@
+"""CIFAR-10, 32×32 colour images in ten classes, whole or the first <k> thousand: cifar10[-<k>k]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from annotated_types import Interval
+from pydantic import BeforeValidator
+
+from limen.data import Dataset, _arrays
+from limen.data._places import find_folder, places
+from limen.errors import DataError
+
+PATTERN = r"cifar10(?:-(?P<n>(?:[1-9]|[1-4]\d|50)k))?"
+NAMES = ("cifar10-1k", "cifar10-2k", "cifar10-5k", "cifar10-10k", "cifar10-20k", "cifar10")
+SOURCE = {
+    "url": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "checksum": "md5:c58f30108f718f92721af3b95e74349a",
+    "folder": "cifar-10-batches-py",
+}
+
+BATCH, PIXELS, CLASSES = 10_000, 3072, 10
+CHUNK = 100  # images: float64 temporaries stay in the cache, sums of squares within int32
+FIX = "Run `limen data fetch cifar10` for a sound copy."
+
+
+def _count(n: Any) -> Any:
+    """Read "5k" as 5000."""
+    return 1000 * int(n[:-1]) if isinstance(n, str) and n[:-1].isdigit() and n.endswith("k") else n
+
+
+def make(
+    *,
+    data_dir: Path | str | None = None,
+    n: Annotated[int, BeforeValidator(_count), Interval(ge=1, le=50_000)] = 50_000,
+) -> Dataset:
+    """Return the first n training images and all 10 000 test images, (3, 32, 32) float32.
+
+    Pixels are divided by 255; then each pixel has its mean over all 50 000 training images subtracted and is
+    divided by its standard deviation (ddof 0) over them, in float64. Pixels that never vary become 0.
+    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009 (the "python version").
+
+    Args:
+        data_dir: the folder that holds `cifar-10-batches-py`, or is it; by default $DATASETS, $DATA_DIR, the
+            cache.
+        n: number of training images, also as "5k".
+
+    Raises:
+        DataError: the files are missing or are not CIFAR-10.
+    """
+    folder = find_folder(SOURCE["folder"], data_dir)
+    if folder is None:
+        looked = ", ".join(str(place) for place in places(data_dir))
+        raise DataError(
+            f"cifar10: expected the folder {SOURCE['folder']} (the official 'python version'), "
+            f"found none in {looked}. "
+            "Run `limen data fetch cifar10`, or name the folder that holds it by --data_dir or $DATASETS."
+        )
+    (images, labels), (test_images, test_labels) = read(folder)
+    mean, std = statistics(images)
+    return Dataset(
+        _normalise(images[:n], mean, std),
+        torch.from_numpy(labels[:n].copy()),
+        _normalise(test_images, mean, std),
+        torch.from_numpy(test_labels),
+        CLASSES,
+    )
+
+
+Examples = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def read(folder: Path) -> tuple[Examples, Examples]:
+    """Return training and test (images (n, 3072) uint8, labels (n,)) of `folder`, after validation.
+
+    Raises:
+        DataError: a file is missing, damaged, or is not what the official archive holds.
+    """
+    names = [f"data_batch_{k}" for k in range(1, 6)]
+    for name in [*names, "test_batch"]:
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder / name}: expected a batch of CIFAR-10 images, but there is no such file. {FIX}"
+            )
+    images = np.empty((5 * BATCH, PIXELS), np.uint8)
+    labels = np.empty(5 * BATCH, np.int64)
+    for k, name in enumerate(names):
+        rows = slice(k * BATCH, (k + 1) * BATCH)
+        images[rows], labels[rows] = _read_batch(folder / name)
+    return (images, labels), _read_batch(folder / "test_batch")
+
+
+def check(folder: Path) -> None:
+    """Validate an unpacked folder.
+
+    Raises:
+        DataError: a file is missing, damaged, or is not what the official archive holds.
+    """
+    read(folder)
+
+
+def _read_batch(path: Path) -> Examples:
+    expected = f"a batch of {BATCH} CIFAR-10 images ({PIXELS} bytes each) with labels 0 to {CLASSES - 1}"
+    content = _arrays.load(path, expected, FIX)
+
+    def refuse(got: str) -> DataError:
+        return DataError(f"{path}: expected {expected}, got {got}. {FIX}")
+
+    if missing := [key for key in ("data", "labels") if key not in content]:
+        raise refuse(f"no {' and no '.join(missing)}")
+    images, labels = _arrays.as_bytes(content["data"]), content["labels"]
+    if images is None:
+        raise refuse("data that is not a sound uint8 array")
+    if images.shape != (BATCH, PIXELS):
+        raise refuse(f"an array of shape {images.shape}")
+    if type(labels) is not list or len(labels) != BATCH:
+        raise refuse(
+            f"{len(labels)} labels" if type(labels) is list else f"labels in a {type(labels).__name__}"
+        )
+    if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
+        raise refuse("a label outside that range")
+    return images, np.array(labels, np.int64)
+
+
+def statistics(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return mean and standard deviation (ddof 0) of images/255 over the examples, each (pixels,).
+
+    The sums are taken in integers, so they are exact whatever the chunks.
+    """
+    n, pixels = images.shape
+    total, squares = np.zeros(pixels, np.int64), np.zeros(pixels, np.int64)
+    for start in range(0, n, CHUNK):
+        chunk = images[start : start + CHUNK].astype(np.int32)
+        total += chunk.sum(0, dtype=np.int32)
+        squares += np.einsum("ij,ij->j", chunk, chunk)
+    variance = n * squares - total * total  # times n²
+    std = np.sqrt(variance) / (255 * n)
+    return total / (255 * n), np.where(variance > 0, std, 1.0)
+
+
+def _normalise(
+    images: npt.NDArray[np.uint8], mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
+) -> torch.Tensor:
+    out = np.empty(images.shape, np.float32)
+    for start in range(0, len(images), CHUNK):
+        rows = slice(start, start + CHUNK)
+        scaled = images[rows] / 255
+        scaled -= mean
+        scaled /= std
+        out[rows] = scaled
+    return torch.from_numpy(out).view(-1, 3, 32, 32)

@@ -1,0 +1,128 @@
+"""Losses as sums over examples, with targets prepared once.
+
+mse = ½‖f − y‖², summed over outputs; ce = −log softmax(f)_y. Means over examples are taken by the objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from limen.errors import InputError, nearest
+
+PerExample = Callable[[Tensor, Tensor], Tensor]
+"""A user's own loss: (outputs, targets) to one loss an example (n,)."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss on prepared targets.
+
+    Attributes:
+        name: as on the command line.
+        total: (outputs, targets) to the sum of the examples' losses, 0-dim.
+        correct: (outputs, targets) to the number of examples classified correctly; None where that is undefined.
+        targets: the prepared targets, one row an example.
+    """
+
+    name: str
+    total: Callable[[Tensor, Tensor], Tensor]
+    correct: Callable[[Tensor, Tensor], Tensor] | None
+    targets: Tensor
+
+
+def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], dtype: torch.dtype) -> Loss:
+    """Match a loss with targets and with the shape of the network's outputs.
+
+    Args:
+        loss: "mse", "ce" or a function that returns one loss an example.
+        targets: class labels (n,), integer, or values (n, …).
+        outputs: shape of one output of the network.
+        dtype: of the parameters.
+
+    Raises:
+        InputError: the loss is unknown, or does not fit targets or outputs.
+    """
+    labels = not targets.is_floating_point()
+    if callable(loss):
+        name = getattr(loss, "__name__", type(loss).__name__)
+        prepared = targets if labels else targets.to(dtype)
+        return Loss(name, _summed(loss, name), _matches_label if labels and len(outputs) == 1 else None, prepared)
+    if loss not in ("mse", "ce"):
+        known = ("ce", "mse")
+        raise InputError(f"unknown loss {loss!r}.{nearest(loss, known)} There are: {', '.join(known)}.")
+    if labels:
+        _check_labels(targets, outputs)
+    if loss == "ce":
+        if labels:
+            return Loss("ce", _cross_entropy, _matches_label, targets)
+        _check_soft(targets, outputs)
+        return Loss("ce", _soft_cross_entropy, _matches_largest, targets.to(dtype))
+    if labels:
+        return Loss("mse", _half_square, _matches_largest, F.one_hot(targets, outputs[0]).to(dtype))
+    values = targets.to(dtype)
+    if values.ndim == 1:
+        values = values[:, None]  # one output: (n,) against (n, 1) would broadcast to (n, n)
+    if tuple(values.shape[1:]) != outputs:
+        raise InputError(
+            f"the network gives outputs of shape {outputs}, the targets have shape {tuple(values.shape[1:])} "
+            "an example; mse needs the two to agree."
+        )
+    return Loss("mse", _half_square, None, values)
+
+
+def _check_labels(targets: Tensor, outputs: tuple[int, ...]) -> None:
+    if targets.ndim != 1 or len(outputs) != 1:
+        raise InputError(
+            f"class labels have shape (n,) and go with outputs of shape (classes,), "
+            f"got labels {tuple(targets.shape)} and outputs {outputs}."
+        )
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= outputs[0]:
+        raise InputError(f"class labels run from {low} to {high}, but the network has {outputs[0]} outputs.")
+
+
+def _check_soft(targets: Tensor, outputs: tuple[int, ...]) -> None:
+    fits = targets.ndim == 2 and tuple(targets.shape[1:]) == outputs and outputs[0] > 1
+    if not fits or bool((targets < 0).any()) or not torch.allclose(targets.sum(1), targets.new_ones(()), atol=1e-4):
+        raise InputError(
+            "loss ce needs class labels (n,) or class probabilities (n, classes), "
+            f"got real-valued targets of shape {tuple(targets.shape)}; use mse for a regression."
+        )
+
+
+def _summed(loss: PerExample, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    def total(outputs: Tensor, targets: Tensor) -> Tensor:
+        losses = loss(outputs, targets)
+        if losses.shape != outputs.shape[:1]:
+            raise InputError(
+                f"loss {name!r} must return one loss an example, shape {tuple(outputs.shape[:1])}, "
+                f"got shape {tuple(losses.shape)}."
+            )
+        return losses.sum()
+
+    return total
+
+
+def _half_square(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 0.5 * (outputs - targets).square().sum()
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets, reduction="sum")
+
+
+def _soft_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -(targets * F.log_softmax(outputs, dim=1)).sum()
+
+
+def _matches_label(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets).sum()
+
+
+def _matches_largest(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets.argmax(1)).sum()

@@ -1,0 +1,366 @@
+"""A network on resident data: loss, accuracy, gradient, Hessian-vector products and third derivatives.
+
+Legend: p parameters, n examples, k vectors; a *chunk* is `physical_batch_size` consecutive examples.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from limen.errors import InputError
+from limen.objectives.losses import Loss, PerExample, prepare
+from limen.objectives.memory import free_memory, graph_bytes
+from limen.types import Batch, LinearOperator, Need, Objective, Point, State
+
+
+class Supervised(Objective):
+    """The mean loss of a network over a data set, as a function of its flat parameters.
+
+    L(w) = (1/n) Σᵢ ℓ(f(xᵢ; w), yᵢ). The module is copied and never touched; its dropout is off. BatchNorm uses
+    the statistics of each chunk (ghost batches) and keeps no running statistics, so the loss of such a network
+    depends on `physical_batch_size`; that of any other does not, beyond rounding. Parameters that do not require
+    a gradient stay as they are and are not part of w.
+
+    Args:
+        module: the network; called with a chunk of inputs, it returns outputs (n, …).
+        inputs: (n, …), kept on the device.
+        targets: class labels (n,), integer, or values (n, …).
+        loss: "mse", "ce", or a function (outputs, targets) that returns one loss an example.
+        test: held-out (inputs, targets), or None.
+        physical_batch_size: how many examples go through the network at once.
+        graph_memory: bytes that kept gradient graphs may take (default a quarter of what is free); what is
+            beyond is computed again for each product, with identical values.
+        device: where to compute (default: where the module is).
+        dtype: of parameters and data (default: the module's).
+
+    Raises:
+        InputError: shapes, loss and network do not fit together.
+
+    Examples:
+        >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+        >>> objective = Supervised(nn.Linear(1, 1, bias=False).double(), x, 3 * x, "mse")
+        >>> w = torch.tensor([3.0], dtype=torch.float64)
+        >>> objective.point(w).loss.item(), objective.point(w).grad.tolist()
+        (0.0, [0.0])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        loss: str | PerExample,
+        *,
+        test: tuple[Tensor, Tensor] | None = None,
+        physical_batch_size: int = 1000,
+        graph_memory: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if physical_batch_size < 1:
+            raise InputError(f"physical_batch_size must be at least 1, got {physical_batch_size}.")
+        self.physical_batch_size = physical_batch_size
+        self.graph_memory = graph_memory
+        self._adopt(module, device, dtype)
+        self._load(inputs, targets, loss)
+        self.loss_given = loss
+        if test is not None:
+            self.test = self._sibling(*test)
+
+    def _adopt(self, module: nn.Module, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        trainable = [(name, x) for name, x in module.named_parameters() if x.requires_grad]
+        if not trainable:
+            raise InputError(f"{type(module).__name__} has no parameter that requires a gradient.")
+        self.device = torch.device(device) if device is not None else trainable[0][1].device
+        self.dtype = dtype or trainable[0][1].dtype
+        self.module = copy.deepcopy(module).to(self.device, self.dtype).eval()
+        self.ghost_batches = _forget_running_statistics(self.module)
+        self._names = [name for name, _ in trainable]
+        self._shapes = [x.shape for _, x in trainable]
+        self._sizes = [x.numel() for _, x in trainable]
+        self.dim = sum(self._sizes)
+
+    def _load(self, inputs: Tensor, targets: Tensor, loss: str | PerExample) -> None:
+        if len(inputs) != len(targets) or len(inputs) == 0:
+            raise InputError(f"need as many targets as inputs, and some: got {len(inputs)} and {len(targets)}.")
+        self.inputs = inputs.to(self.device, self.dtype if inputs.is_floating_point() else inputs.dtype)
+        try:
+            with torch.no_grad():
+                outputs = self.module(self.inputs[:2])
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise InputError(
+                f"{type(self.module).__name__} does not take inputs of shape {tuple(inputs.shape[1:])}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+        self.loss: Loss = prepare(loss, targets, tuple(outputs.shape[1:]), self.dtype)
+        self._targets = self.loss.targets.to(self.device)
+        self.n = len(inputs)
+
+    def _sibling(self, inputs: Tensor, targets: Tensor) -> Supervised:
+        sibling = copy.copy(self)
+        sibling._load(inputs, targets, self.loss_given)
+        return sibling
+
+    def start(self) -> Tensor:
+        """Return the module's own parameters as one vector (p,)."""
+        return self.flatten(dict(self.module.named_parameters()))
+
+    def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Return named tensors as one vector (p,), in `parameters()` order."""
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self._names])
+
+    def unflatten(self, w: Tensor) -> dict[str, Tensor]:
+        """Return views of `w` (p,) by parameter name."""
+        pieces = w.split(self._sizes)
+        return {
+            name: piece.view(shape) for name, piece, shape in zip(self._names, pieces, self._shapes, strict=True)
+        }
+
+    def state_dict(self, state: State) -> dict[str, Tensor]:
+        """Return a state_dict for the user's module with the parameters `state.w`."""
+        mine = {name: x.detach().clone() for name, x in self.module.state_dict().items()}
+        return mine | {name: x.clone() for name, x in self.unflatten(state.w).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the landscape; the chunk size only where values depend on it."""
+        ghost = {"physical_batch_size": self.physical_batch_size} if self.ghost_batches else {}
+        return {
+            "objective": type(self.module).__name__,
+            "loss": self.loss.name,
+            "dim": self.dim,
+            "examples": self.n,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            **ghost,
+        }
+
+    def at(self, state: State, batch: Batch | None = None, need: Need = Need.LOSS) -> SupervisedPoint:
+        """Return the point at `state.w` (p,), on the full data or on `batch`."""
+        return self.point(state.w, batch, need)
+
+    def point(self, w: Tensor, batch: Batch | None = None, need: Need = Need.LOSS) -> SupervisedPoint:
+        """Return the point at the flat parameters `w` (p,)."""
+        if tuple(w.shape) != (self.dim,):
+            raise InputError(f"expected parameters of shape ({self.dim},), got {tuple(w.shape)}.")
+        if batch is None:
+            return SupervisedPoint(self, w.detach(), self.inputs, self._targets, need)
+        return SupervisedPoint(self, w.detach(), batch.inputs, batch.targets, need)
+
+    @functools.cached_property
+    def _chunk_graph_bytes(self) -> int:
+        """Estimate the memory of one chunk's kept graph from two small ones (it is affine in the examples)."""
+        few, more = (min(self.n, size) for size in (4, 8))
+        point = self.point(self.start())
+
+        def saved(size: int) -> int:
+            return graph_bytes(lambda: point.graph(slice(0, size)), [self.inputs, self._targets, *self.module.buffers()])
+
+        low, high = saved(few), saved(more)
+        slope = (high - low) / max(1, more - few)
+        return int(low + slope * max(0, min(self.physical_batch_size, self.n) - few))
+
+    def kept_chunks(self) -> int:
+        """How many chunks may keep their graph within the memory budget."""
+        budget = free_memory(self.device) // 4 if self.graph_memory is None else self.graph_memory
+        return budget // max(1, self._chunk_graph_bytes)
+
+
+def _forget_running_statistics(module: nn.Module) -> bool:
+    """Make every BatchNorm of a private copy use batch statistics; say whether there is one."""
+    ghost = False
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.track_running_stats = False
+            part.running_mean = part.running_var = part.num_batches_tracked = None
+        ghost = ghost or isinstance(part, _BatchNorm) or bool(getattr(part, "batch_statistics", False))
+    return ghost
+
+
+@dataclass(frozen=True)
+class ChunkGraph:
+    """The gradient of one chunk's share of the loss, with its graph.
+
+    Attributes:
+        leaves: the parameters it was taken in.
+        grads: its gradient, one tensor a parameter.
+        loss: the chunk's share of the loss, detached.
+        outputs: the network's outputs, detached.
+    """
+
+    leaves: list[Tensor]
+    grads: tuple[Tensor, ...]
+    loss: Tensor
+    outputs: Tensor
+
+
+class SupervisedPoint(Point):
+    """One place on the landscape of a `Supervised`; see `Point`."""
+
+    def __init__(self, objective: Supervised, w: Tensor, inputs: Tensor, targets: Tensor, need: Need) -> None:
+        self.objective: Supervised = objective
+        self.w, self.inputs, self.targets, self.need = w, inputs, targets, need
+        self.n = len(inputs)
+        self._kept: dict[tuple[int, int], ChunkGraph] = {}
+        self._known = Need.NOTHING
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean loss, 0-dim."""
+        self._have(Need.LOSS)
+        return self._loss
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Fraction of examples classified correctly; nan where the loss does not define it."""
+        self._have(Need.LOSS)
+        return self._correct / self.n
+
+    @property
+    def grad(self) -> Tensor:
+        """The gradient of the mean loss (p,)."""
+        self._have(Need.GRAD)
+        return self._grad
+
+    @property
+    def predictions(self) -> Tensor:
+        """The network's outputs on the data (n, …)."""
+        self._have(Need.PREDICTIONS)
+        return self._predictions
+
+    def curvature(self, subset: int | None = None) -> LinearOperator:
+        """Return the Hessian of the mean loss over the first `subset` examples (all if None or more)."""
+        return Hessian(self, min(subset or self.n, self.n))
+
+    def d3(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return ∇(uᵀHv) (p,) for two directions (p,), by a third reverse pass over each chunk."""
+        out = torch.zeros_like(self.w)
+        us, vs = (list(self.objective.unflatten(x).values()) for x in (u, v))
+        for chunk in self.chunks(self.n):
+            made = self.graph(chunk)
+            products = _products(made, vs, create_graph=True)
+            form = sum((a * b).sum() for a, b in zip(us, products, strict=True))
+            if isinstance(form, Tensor) and form.requires_grad:
+                out += self._flat(_gradients(form, made.leaves))
+        return out
+
+    def chunks(self, stop: int) -> Iterator[slice]:
+        """Yield the chunks of the first `stop` examples."""
+        size = self.objective.physical_batch_size
+        for first in range(0, stop, size):
+            yield slice(first, min(first + size, stop))
+
+    def graph(self, chunk: slice) -> ChunkGraph:
+        """Evaluate one chunk with a gradient that can be differentiated again."""
+        leaves = self._leaves()
+        outputs, loss = self._forward(leaves, chunk)
+        grads = _gradients(loss, leaves, create_graph=True)
+        return ChunkGraph(leaves, grads, loss.detach(), outputs.detach())
+
+    def kept_graph(self, chunk: slice) -> ChunkGraph:
+        """Return the chunk's graph, from memory if it was kept; keep it if the budget allows."""
+        key = (chunk.start, chunk.stop)
+        if key in self._kept:
+            return self._kept[key]
+        made = self.graph(chunk)
+        if len(self._kept) < self.objective.kept_chunks():
+            self._kept[key] = made
+        return made
+
+    def _leaves(self) -> list[Tensor]:
+        return [x.detach().requires_grad_() for x in self.objective.unflatten(self.w).values()]
+
+    def _forward(self, leaves: list[Tensor], chunk: slice) -> tuple[Tensor, Tensor]:
+        """Return the outputs on a chunk and its share of the mean loss."""
+        objective = self.objective
+        parameters = dict(zip(objective._names, leaves, strict=True))
+        outputs = functional_call(objective.module, parameters, (self.inputs[chunk],))
+        return outputs, objective.loss.total(outputs, self.targets[chunk]) / self.n
+
+    def _have(self, need: Need) -> None:
+        if need not in self._known:
+            self._evaluate(self.need | need | Need.LOSS)
+
+    def _evaluate(self, need: Need) -> None:
+        """Make one pass over the data for all that was declared and is now asked."""
+        w, correct = self.w, self.objective.loss.correct
+        losses, hits, outputs_kept = [], [], []
+        grad = torch.zeros_like(w) if Need.GRAD in need else None
+        for chunk in self.chunks(self.n):
+            if Need.CURVATURE in need:
+                made = self.kept_graph(chunk)
+                outputs, loss, grads = made.outputs, made.loss, made.grads
+            elif grad is not None:
+                leaves = self._leaves()
+                outputs, loss = self._forward(leaves, chunk)
+                grads = _gradients(loss, leaves)
+            else:
+                with torch.no_grad():
+                    outputs, loss = self._forward(self._leaves(), chunk)
+                grads = ()
+            if grad is not None:
+                grad += self._flat(grads)
+            losses.append(loss.detach())
+            if correct is not None:
+                hits.append(correct(outputs.detach(), self.targets[chunk]))
+            if Need.PREDICTIONS in need:
+                outputs_kept.append(outputs.detach())
+        self._loss = torch.stack(losses).sum()
+        self._correct = torch.stack(hits).sum().to(w.dtype) if hits else torch.full_like(self._loss, torch.nan)
+        if grad is not None:
+            self._grad = grad
+        if outputs_kept:
+            self._predictions = torch.cat(outputs_kept)
+        self._known |= need
+
+    def _flat(self, parts: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([x.detach().reshape(-1) for x in parts])
+
+
+class Hessian(LinearOperator):
+    """The Hessian of the mean loss over the first m examples at a `SupervisedPoint`, by products.
+
+    Hv = ∇(gᵀv): one reverse pass over the kept graph of the gradient, for each vector and chunk.
+    """
+
+    def __init__(self, point: SupervisedPoint, m: int) -> None:
+        self.point, self.m = point, m
+        self.n, self.dtype, self.device = point.objective.dim, point.w.dtype, point.w.device
+
+    def matmat(self, V: Tensor) -> Tensor:
+        """Return H v for each row v of `V` (k, p)."""
+        point = self.point
+        parts = [list(point.objective.unflatten(v.to(self.dtype)).values()) for v in V]
+        out = torch.zeros(len(V), self.n, dtype=self.dtype, device=self.device)
+        for chunk in point.chunks(self.m):
+            made = point.kept_graph(chunk)
+            for row, vs in zip(out, parts, strict=True):
+                row += point._flat(_products(made, vs))
+        # the graphs hold shares of a mean over all examples
+        return out if self.m == point.n else out * (point.n / self.m)
+
+
+def _gradients(loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, leaves, create_graph=create_graph, materialize_grads=True)
+
+
+def _products(made: ChunkGraph, vs: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """Return the derivative of g·v in the leaves; gradients that are constant contribute nothing."""
+    curved = [(g, v) for g, v in zip(made.grads, vs, strict=True) if g.requires_grad]
+    if not curved:
+        return tuple(torch.zeros_like(x) for x in made.leaves)
+    return torch.autograd.grad(
+        [g for g, _ in curved],
+        made.leaves,
+        grad_outputs=[v for _, v in curved],
+        retain_graph=True,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )

@@ -1,0 +1,94 @@
+"""Names for runs in a figure: what they share goes to the title, what differs to the legend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from limen.plots.source import Readable
+
+SPEAKING = ("dataset", "arch", "loss", "opt", "dynamics")
+"""Keys whose values need no name before them."""
+
+TITLE = (*SPEAKING, "lr", "tick", "beta", "seed")
+"""What a title says, in this order; the rest of a spec is for the caption."""
+
+WATCHING = frozenset(
+    {
+        *(
+            "max_steps",
+            "max_time",
+            "acc_goal",
+            "loss_goal",
+            "neigs",
+            "eig_freq",
+            "eig_tol",
+            "nproj",
+            "iterate_freq",
+        ),
+        *("save_freq", "test_freq", "checkpoint_freq", "abridged_size", "save_model", "results", "data_dir"),
+        *("device", "quiet"),
+    }
+)
+"""Keys that do not change where a run goes; they name it only where nothing else tells two apart."""
+
+THRESHOLDS = {"gd": "2/lr", "polyak": "(2+2β)/lr", "nesterov": "(2+2β)/(lr(1+2β))"}
+
+
+def labels(runs: Sequence[Readable]) -> list[str]:
+    """Return one label a run: where its spec differs from the others', else its folder."""
+    specs = [flatten(run.spec) for run in runs]
+    keys = [key for key in dict.fromkeys(key for spec in specs for key in spec) if _differs(key, specs)]
+    for chosen in ([key for key in keys if key not in WATCHING], keys):
+        found = [", ".join(_word(key, spec[key]) for key in chosen if key in spec) for spec in specs]
+        if all(found) and len(set(found)) == len(runs):
+            return found
+    return _folders([run.folder for run in runs])
+
+
+def title(runs: Sequence[Readable]) -> str:
+    """Return what all specs share of the words that matter, or an empty string."""
+    specs = [flatten(run.spec) for run in runs]
+    shared = [key for key in TITLE if all(key in spec for spec in specs) and not _differs(key, specs)]
+    return ", ".join(_word(key, specs[0][key]) for key in shared if specs[0][key] is not None)
+
+
+def threshold(run: Readable) -> str:
+    """Return the formula of the run's stability threshold where its rule is known."""
+    return THRESHOLDS.get(str(run.spec.get("opt", "")), "threshold")
+
+
+def flatten(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with dotted keys.
+
+    >>> flatten({"lr": 0.1, "model": {"width": 3}})
+    {'lr': 0.1, 'model.width': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _differs(key: str, specs: Sequence[Mapping[str, Any]]) -> bool:
+    missing = object()
+    first = specs[0].get(key, missing)
+    return any(spec.get(key, missing) != first for spec in specs[1:])
+
+
+def _word(key: str, value: Any) -> str:
+    if key in SPEAKING:
+        return str(value)
+    return f"{key} {value}" if key == "seed" else f"{key}={value}"
+
+
+def _folders(folders: Sequence[Path]) -> list[str]:
+    """Return the folders without the part they share; the same folder twice keeps its name."""
+    absolute = [os.path.abspath(folder) for folder in folders]  # noqa: PTH100  (resolve() would follow links)
+    common = os.path.commonpath(absolute)
+    return [os.path.relpath(path, common) if path != common else Path(path).name for path in absolute]

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM end a run at a step boundary; a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """While entered, the signals are noted instead of ending the process; only in the main thread.
+
+    A signal that the process ignores (a run started with nohup) stays ignored.
+
+    Attributes:
+        asked: name of the signal that asked to stop, if one did.
+    """
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+        self._keys = 0
+        self._may_raise = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = signal.Signals(number).name
+        self._keys += number == signal.SIGINT
+        if self._keys >= 2 and self._may_raise:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def may_raise(self) -> Iterator[None]:
+        """Let a second Ctrl-C raise KeyboardInterrupt in here, but not where files are written."""
+        self._may_raise = True
+        try:
+            if self._keys >= 2:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._may_raise = False

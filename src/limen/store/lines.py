@@ -1,0 +1,108 @@
+"""Records as lines of strict JSON, and lines as columns.
+
+Floats print as Python's repr; nan and the infinities, which JSON lacks, as the strings "nan", "inf", "-inf".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limen.errors import InputError, StoreError
+
+
+def encode(probe: str, step: int, t: float, values: Mapping[str, Any], branch: str = "") -> str:
+    """Return one record as a line, without its end.
+
+    Raises:
+        InputError: a value is neither a number nor a list of numbers.
+    """
+    entry: dict[str, Any] = {"branch": branch} if branch else {}
+    entry |= {"probe": probe, "step": step, "t": _number(t)}
+    try:
+        entry["values"] = {
+            name: [_number(item) for item in value] if isinstance(value, list) else _number(value)
+            for name, value in values.items()
+        }
+        return json.dumps(entry, allow_nan=False, separators=(", ", ": "))
+    except TypeError as error:
+        kinds = ", ".join(f"{name}: {type(value).__name__}" for name, value in values.items())
+        raise InputError(
+            f"probe {probe!r}: expected numbers, lists of numbers and tensors, got {kinds} ({error})."
+        ) from None
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def key_of(name: str, branch: str) -> str:
+    """Return what a recorded quantity is called in a run: `name`, or `branch/name`."""
+    return f"{branch}/{name}" if branch else name
+
+
+def split(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the end (in bytes) and the content of each whole line between two places of `path`.
+
+    A last line without an end is left out: it is torn, or still being written.
+
+    Raises:
+        StoreError: a whole line is not what `encode` writes.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        end = start
+        for line in file:
+            end += len(line)
+            if not line.endswith(b"\n") or (stop is not None and end > stop):
+                return
+            try:
+                entry = json.loads(line)
+                int(entry["step"]), float(entry["t"]), entry["values"].items()
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise StoreError(
+                    f"{path}: the line that ends at byte {end} is damaged: {line[:60]!r}. "
+                    "--resume goes back to the last checkpoint before it and records it anew."
+                ) from None
+            yield end, entry
+
+
+class Column:
+    """One recorded quantity: step, time and value of each measurement."""
+
+    def __init__(self) -> None:
+        self.steps, self.t = array("q"), array("d")
+        self.values: list[Any] = []
+
+    def add(self, step: int, t: float | str, value: Any) -> None:
+        """Append a measurement, as it stands in a line or in a record."""
+        self.steps.append(step)
+        self.t.append(float(t))
+        self.values.append(value)
+
+    def array(self) -> NDArray[np.float64]:
+        """Return the values, (m,) for numbers and (m, k) for lists; shorter lists end in nan."""
+        if not any(isinstance(value, list) for value in self.values):
+            return np.array([float(value) for value in self.values], dtype=np.float64)
+        rows = [value if isinstance(value, list) else [value] for value in self.values]
+        out = np.full((len(rows), max(map(len, rows))), np.nan)
+        for row, value in zip(out, rows, strict=True):
+            row[: len(value)] = [float(item) for item in value]
+        return out
+
+
+class Columns(dict[str, Column]):
+    """Recorded quantities by name, in the order in which they first came."""
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Append what one line says."""
+        for name, value in entry["values"].items():
+            column = self.setdefault(key_of(name, entry.get("branch", "")), Column())
+            column.add(entry["step"], entry["t"], value)

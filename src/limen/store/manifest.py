@@ -1,0 +1,128 @@
+"""`run.json`: what was run, where, and how it stands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from limen.errors import InputError, StoreError
+from limen.store import files
+from limen.store.layout import FORMAT, MANIFEST
+
+Manifest = dict[str, Any]
+
+SURROUNDINGS = ("versions", "device", "threads", "deterministic", "matmul")
+"""What may change at a resume, at the price of equality to the last bit."""
+
+
+ESSENTIAL = ("id", "status", "why", "experiment")
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def plain(value: Any, what: str) -> Any:
+    """Return `value` as strict JSON gives it back; nan and the infinities become strings.
+
+    Raises:
+        InputError: it holds something that JSON cannot.
+    """
+    try:
+        return json.loads(json.dumps(value), parse_constant=str)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} is stored with the run as JSON, expected numbers, text, lists and dictionaries: {error}."
+        ) from None
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a run in `folder`."""
+    return (folder / MANIFEST).is_file()
+
+
+def load(folder: Path) -> Manifest:
+    """Read `run.json`.
+
+    Raises:
+        StoreError: it is missing, unreadable or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        number, _ = int(manifest["format"]), [manifest[key] for key in ESSENTIAL]
+    except FileNotFoundError:
+        raise StoreError(f"no run in {folder}: expected a {MANIFEST} there.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path} cannot be read as limen wrote it ({type(error).__name__}: {error}). "
+            "Restore it from a copy, or start the run again with --overwrite."
+        ) from error
+    if number > FORMAT:
+        raise StoreError(f"{path} has format {number}, this limen reads up to {FORMAT}: upgrade limen.")
+    return manifest  # type: ignore[no-any-return]
+
+
+def save(folder: Path, manifest: Manifest) -> None:
+    """Write `run.json` atomically.
+
+    Raises:
+        OSError: it could not be written; the old one stands.
+    """
+    text = json.dumps(manifest, indent=2, allow_nan=False, ensure_ascii=False)
+    files.replace(folder / MANIFEST, text.encode() + b"\n")
+
+
+def difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """Return where two JSON values first differ, and both values there; None if they agree.
+
+    >>> difference({"dynamics": {"lr": 0.1}}, {"dynamics": {"lr": 0.2}})
+    ('dynamics.lr', 0.1, 0.2)
+    """
+    if old == new:
+        return None
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return path, old, new
+    key = next(key for key in [*old, *new] if key not in old or key not in new or old[key] != new[key])
+    return difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+
+
+def check_same(folder: Path, old: Manifest, new: Manifest) -> None:
+    """Refuse to resume a run as another one.
+
+    Raises:
+        StoreError: the experiments, or the data, differ.
+    """
+    if found := difference(old["experiment"], new["experiment"]):
+        field, was, asked = found
+        raise StoreError(
+            f"{folder} cannot be resumed: its run has {field} = {_words(was)}, asked is {_words(asked)}. "
+            f"Give {field} as it was, or choose another folder (--overwrite discards the run)."
+        )
+    was, asked = old.get("data_hash"), new.get("data_hash")
+    if was is not None and asked is not None and was != asked:
+        raise StoreError(
+            f"{folder} cannot be resumed: its run saw data with data_hash = {was}, "
+            f"the data now give {asked}. "
+            "Restore the data, or choose another folder (--overwrite discards the run)."
+        )
+
+
+def changes(old: Manifest, new: Manifest) -> list[str]:
+    """Return in words how the surroundings of a resumed run differ from those before."""
+    found = []
+    for name in SURROUNDINGS:
+        if name in old and name in new and (differs := difference(old[name], new[name], name)):
+            field, was, asked = differs
+            found.append(
+                f"{field} was {_words(was)}, now {_words(asked)}: equality to the last bit is not promised"
+            )
+    return found
+
+
+def _words(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,250 @@
+"""`record`: run an experiment and keep what it yields."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from limen import __version__
+from limen.errors import InputError, LimenError, StoreError
+from limen.run import Experiment
+from limen.store import layout, lock, manifest, read, resume
+from limen.store.interrupts import Interrupts
+from limen.store.manifest import Manifest
+from limen.store.read import Run
+from limen.store.resume import Start
+from limen.store.session import Session
+from limen.types import End, Event, Mark, Record, Status
+
+Listen = Callable[[Event], object]
+
+
+def record(
+    folder: Path | str,
+    experiment: Experiment,
+    *,
+    spec: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_freq: int = -1,
+    save_freq: int = -1,
+    save_model: bool = False,
+    listen: Listen | None = None,
+) -> Run:
+    """Run `experiment` and keep everything in `folder`; return the run however it ended.
+
+    Ctrl-C and SIGTERM end it at the next step boundary as interrupted, with a checkpoint; a second Ctrl-C
+    raises KeyboardInterrupt at once, and the folder can still be resumed.
+
+    Args:
+        folder: of the run, made if need be.
+        experiment: what to run.
+        spec: the words that describe it (JSON-able), empty from Python.
+        info: more for `run.json` (JSON-able). `data_hash` in it must agree when a run is resumed.
+        resume: go on with the run in `folder`, if there is one, bit for bit as if it had never stopped (given
+            the same versions, device and thread count; what differs is in `Run.notes`).
+        overwrite: discard the run in `folder`; of its files only those that limen wrote.
+        checkpoint_freq: steps between checkpoints; -1 for about every 30 seconds.
+        save_freq: steps between versions of the published tensors on the way; -1 for never.
+        save_model: write `snapshot_final`, the state_dict at the end.
+        listen: called with every event.
+
+    Raises:
+        InputError: an argument does not fit, or the experiment refuses to begin.
+        StoreError: another process writes here, there is a run already, it is another one than asked, or the
+            disk is full or cannot be written.
+    """
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other: go on with the run, or discard it.")
+    for name, freq in (("checkpoint_freq", checkpoint_freq), ("save_freq", save_freq)):
+        if freq < 1 and freq != -1:
+            raise InputError(f"{name} must be at least 1 (or -1 for the default), got {freq}.")
+    folder = Path(folder)
+    beginning = experiment.begin()  # refuses what does not fit before the disk is touched
+    new = _describe(experiment, spec or {}, info or {})
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.writing(folder))
+            start = _prepare(folder, new, beginning, experiment, going_on=resume, overwrite=overwrite)
+            if start is not None:
+                session = Session(folder, new, start, checkpoint_freq=checkpoint_freq, save_freq=save_freq)
+                stack.callback(session.close)
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be written ({error.strerror or error}). "
+                "Free space, mend its permissions, or choose another folder."
+            ) from error
+        if start is not None:
+            interrupts = stack.enter_context(Interrupts())
+            _run(session, experiment, save_model, interrupts, listen or _silent)
+    return read.open_run(folder)
+
+
+def _silent(event: Event) -> None:
+    """Tell nobody."""
+
+
+def _describe(experiment: Experiment, spec: Mapping[str, Any], info: Mapping[str, Any]) -> Manifest:
+    own = {
+        "format": layout.FORMAT,
+        "id": uuid.uuid4().hex,
+        "status": Status.RUNNING.value,
+        "why": "",
+        "spec": manifest.plain(spec, "spec"),
+        "experiment": manifest.plain(experiment.describe(), "experiment.describe()"),
+        "max_steps": experiment.steps,
+        "threshold": manifest.plain(experiment.dynamics.threshold(), "the threshold"),
+        "versions": {
+            "limen": __version__,
+            "torch": str(torch.__version__),
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+        "device": _device(experiment.objective.device),
+        "threads": torch.get_num_threads(),
+        "deterministic": _determinism(experiment.objective.device),
+        "started": manifest.now(),
+        "ended": None,
+        "resumed": [],
+    }
+    if taken := sorted(own.keys() & info.keys()):
+        raise InputError(f"info says {', '.join(taken)}, which run.json holds already; use other names.")
+    return {**own, **manifest.plain(dict(info), "info")}
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {platform.machine()}"
+
+
+def _determinism(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "to the last bit at the same thread count and versions"
+    if not torch.are_deterministic_algorithms_enabled():
+        return "not asked for: results may differ in the last bits from run to run"
+    if torch.is_deterministic_algorithms_warn_only_enabled():
+        return "where deterministic algorithms exist; the others may differ in the last bits"
+    return "to the last bit on the same kind of device and versions"
+
+
+def _prepare(
+    folder: Path, new: Manifest, beginning: Mark, experiment: Experiment, *, going_on: bool, overwrite: bool
+) -> Start | None:
+    """Leave the folder, whose lock is held, as a run needs it at its start; None if nothing is to do."""
+    if overwrite or not manifest.exists(folder):
+        found = layout.own_files(folder)
+        if found and not overwrite:
+            raise StoreError(
+                f"{folder} holds {found[0].name} but no {layout.MANIFEST}, so it is no run to go on with. "
+                "Choose another folder; --overwrite replaces what is there."
+            )
+        # The new id comes first: if erasing is cut short, what is left is not taken for the new run's.
+        manifest.save(folder, new)
+        layout.erase(folder)
+        return Start(beginning)
+    old = manifest.load(folder)
+    status, why = read.standing(old)
+    if not going_on:
+        raise _refusal(folder, status, why)
+    manifest.check_same(folder, old, new)
+    if _complete(old, new, status):
+        return None
+    start = resume.find(folder, old, beginning, experiment.objective.device)
+    entry = {
+        "step": start.mark.step,
+        "time": manifest.now(),
+        "notes": [*start.notes, *manifest.changes(old, new)],
+    }
+    new |= {"id": old["id"], "started": old.get("started"), "resumed": [*old.get("resumed", []), entry]}
+    manifest.save(folder, new)
+    resume.cut(folder, start)
+    return start
+
+
+def _refusal(folder: Path, status: Status, why: str) -> StoreError:
+    if status is Status.RUNNING:
+        status, why = Status.INTERRUPTED, read.ABANDONED
+    ways = {
+        Status.FINISHED: "--resume with a larger max_steps goes on from its end, --overwrite discards it",
+        Status.DIVERGED: "--overwrite discards it",
+    }
+    way = ways.get(status, "--resume goes on with it, --overwrite discards it")
+    return StoreError(
+        f"{folder} holds a run already, {status} ({why}). Nothing is overwritten unasked: {way}."
+    )
+
+
+def _complete(old: Manifest, new: Manifest, status: Status) -> bool:
+    """Whether nothing is left to do for a run that is asked to go on."""
+    if status is Status.DIVERGED:
+        return True
+    same_words = bool(new["spec"]) and old.get("spec") == new["spec"]
+    return status is Status.FINISHED and (same_words or old.get("reached", 0) >= new["max_steps"])
+
+
+def _run(
+    session: Session, experiment: Experiment, save_model: bool, interrupts: Interrupts, listen: Listen
+) -> None:
+    try:
+        end = _follow(session, experiment, interrupts, listen)
+        session.checkpoint()
+        session.publish("_final")
+        if save_model:
+            session.snapshot(experiment.objective)
+        session.end(end)
+    except BaseException as error:
+        _abandon(session, error)
+        raise
+    listen(end)
+
+
+def _follow(session: Session, experiment: Experiment, interrupts: Interrupts, listen: Listen) -> End:
+    """Keep events until the end, or until a signal asks to stop."""
+    events = experiment.run(session.mark)
+    while True:
+        with interrupts.may_raise():
+            event = next(events)
+        match event:
+            case Record():
+                session.take(event)
+            case Mark(step):
+                session.boundary(event)
+                if interrupts.asked and step < experiment.steps:
+                    return End(Status.INTERRUPTED, f"{interrupts.asked} before step {step}; --resume goes on")
+            case End():
+                return event
+        with interrupts.may_raise():
+            listen(event)
+
+
+def _abandon(session: Session, error: BaseException) -> None:
+    """Leave a folder that can be resumed; note on `error` what the disk did not allow."""
+    if isinstance(error, KeyboardInterrupt):
+        end = End(Status.INTERRUPTED, "a second Ctrl-C; --resume goes on from the last checkpoint")
+    else:
+        end = End(Status.FAILED, _reason(error))
+    acts: list[Callable[[], None]] = [lambda: session.end(end)]
+    if not isinstance(error, StoreError):
+        acts = [session.checkpoint, lambda: session.publish("_final"), *acts]
+    for act in acts:
+        try:
+            act()
+        except LimenError as second:
+            error.add_note(str(second))
+
+
+def _reason(error: BaseException) -> str:
+    text = (str(error).splitlines() or [""])[0]
+    if isinstance(error, LimenError):
+        return text
+    return f"{type(error).__name__}: {text}; --resume goes on from the last checkpoint"

@@ -1,0 +1,48 @@
+"""What all tests share: one torch thread, none of the user's settings, the CIFAR-shaped data made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is first imported, and for child processes
+    for name in ("RESULTS", "DATASETS", "DATA_DIR"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cifar_like() -> Path:
+    """A folder that holds `cifar-10-batches-py` with made-up images, written once and kept."""
+    import cifar_like as writer
+
+    version = hashlib.sha256(Path(writer.__file__).read_bytes()).hexdigest()[:8]
+    folder = ROOT / ".cache" / "cifar-like" / version
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent))
+        try:
+            writer.write(made)
+            made.rename(folder)  # fails where another worker was quicker: its folder is the same
+        except OSError:
+            if not folder.exists():
+                raise
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    return folder

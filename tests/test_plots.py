@@ -1,0 +1,359 @@
+"""Figures: what is drawn, where, and what is refused. The runs are made up, so that every place is known."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from limen.dynamics.gd import GD
+from limen.errors import InputError, StoreError
+from limen.objectives import Quadratic
+from limen.plots import curves
+from limen.plots.labels import labels, title
+from limen.plots.style import COLOURS, palette
+from limen.plots.thin import thin
+from limen.probes import Eigs, Train
+from limen.run import Experiment
+from limen.store import record
+from limen.types import Schedule
+
+MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+@dataclass
+class Recorded:
+    steps: np.ndarray
+    t: np.ndarray
+    values: np.ndarray
+
+
+@dataclass
+class FakeRun:
+    records: dict[str, Recorded]
+    spec: dict[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
+    status: str = "finished"
+    folder: Path = Path("results/a")
+
+    def names(self) -> list[str]:
+        return list(self.records)
+
+    def series(self, name: str) -> Recorded:
+        return self.records[name]
+
+
+def spec(lr: float = 0.1, **more: Any) -> dict[str, Any]:
+    return {"dataset": "digits", "arch": "fc-tanh", "loss": "mse", "opt": "gd", "lr": lr, "seed": 0, **more}
+
+
+def run(lr=0.1, n=1000, every=10, crossing=400, accuracy=True, k=2, **more) -> FakeRun:
+    """Loss falls from 1 to 0.01; the top eigenvalue rises to 2/lr, passes it at `crossing`, and swings."""
+    steps, measured = np.arange(n), np.arange(0, n, every)
+    top = 2 / lr * np.minimum(measured / crossing, 1)
+    top[measured >= crossing] *= 1 + 0.05 * np.cos(np.pi * np.arange((measured >= crossing).sum()))
+    eigs = np.stack([top * 0.8**i for i in range(k)], axis=1)
+    scalars = {"train_loss": 0.01 ** (steps / n), "test_loss": 0.02 ** (steps / n)}
+    if accuracy:
+        scalars |= {"train_acc": steps / n, "test_acc": 0.9 * steps / n}
+    records = {name: Recorded(steps, lr * steps, values) for name, values in scalars.items()}
+    records["eigs"] = Recorded(measured, lr * measured, eigs)
+    return FakeRun(records, **{"spec": spec(lr), "threshold": 2 / lr, **more})
+
+
+def diverged(lr=0.1, n=100) -> FakeRun:
+    made = run(lr, n, crossing=50, status="diverged")
+    made.records["train_loss"].values[-10:] = [*np.logspace(1, 30, 9), np.inf]
+    made.records["eigs"].values[-1] = [1e12, np.nan]
+    return made
+
+
+def by_label(figure: Figure) -> dict[str, Any]:
+    return {axes.get_ylabel(): axes for axes in figure.axes}
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All text that is drawn and not empty, tick labels too."""
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def drawn(figure: Figure) -> set[str]:
+    return {text.get_text() for text in texts(figure)}
+
+
+def vertical(axes: Any) -> list[tuple[float, str]]:
+    """Place and colour of the lines from bottom to top."""
+    lines = [line for line in axes.get_lines() if np.array_equal(line.get_ydata(), [0, 1])]
+    return [(float(line.get_xdata()[0]), to_hex(line.get_color())) for line in lines]
+
+
+def horizontal(axes: Any) -> list[tuple[float, str, str]]:
+    """Height, style and colour of the lines from side to side."""
+    lines = [line for line in axes.get_lines() if np.array_equal(line.get_xdata(), [0, 1])]
+    return [(float(x.get_ydata()[0]), x.get_linestyle(), to_hex(x.get_color())) for x in lines]
+
+
+def test_panels_have_what_was_recorded():
+    panels = by_label(curves([run()]))
+    assert list(panels) == ["loss", "accuracy", "Hessian eigenvalues"]
+    assert panels["loss"].get_yscale() == "log"
+    assert panels["accuracy"].get_yscale() == "linear"
+    train, test = panels["accuracy"].get_lines()[:2]
+    np.testing.assert_array_equal(train.get_ydata(), np.arange(1000) / 1000)
+    np.testing.assert_array_equal(test.get_ydata(), 0.9 * np.arange(1000) / 1000)
+    assert (train.get_linestyle(), test.get_linestyle()) == ("-", "--")
+
+
+def test_missing_pieces_drop_their_panel():
+    regression = run(accuracy=False)
+    assert list(by_label(curves([regression]))) == ["loss", "Hessian eigenvalues"]
+    del regression.records["eigs"]
+    assert list(by_label(curves([regression]))) == ["loss"]
+    one = run(k=1)
+    one.records["train_acc"].values[:] = one.records["test_acc"].values[:] = np.nan
+    assert list(by_label(curves([one]))) == ["loss", "sharpness"]
+
+
+def test_loss_is_logarithmic_beyond_a_decade_only():
+    near = run()
+    for name in ("train_loss", "test_loss"):
+        near.records[name].values[:] = np.linspace(1, 0.11, 1000)
+    assert by_label(curves([near]))["loss"].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(("x", "place"), [("step", 400.0), ("time", 40.0)])
+def test_threshold_is_dotted_and_its_crossing_marked_in_all_panels(x, place):
+    figure = curves([run(lr=0.1, crossing=400)], x=x)
+    assert horizontal(by_label(figure)["Hessian eigenvalues"]) == [(20.0, ":", COLOURS[0])]
+    for axes in figure.axes:
+        assert vertical(axes) == [(pytest.approx(place), COLOURS[0])]
+    assert {"step 400", "20", "threshold 2/lr", "time (lr × steps)" if x == "time" else "step"} <= drawn(
+        figure
+    )
+
+
+def test_a_run_that_never_crosses_has_no_mark():
+    calm = run(threshold=100.0)
+    figure = curves([calm])
+    assert [vertical(axes) for axes in figure.axes] == [[], [], []]
+    assert "crossing" not in drawn(figure)
+
+
+def test_a_threshold_far_above_is_written_and_does_not_flatten_the_curves():
+    figure = curves([run(threshold=20_000.0)])
+    panel = by_label(figure)["Hessian eigenvalues"]
+    assert horizontal(panel) == []
+    assert panel.get_ylim()[1] < 25
+    assert "↑2e+04" in drawn(figure)
+
+
+def test_overlaid_runs_have_their_own_colour_and_say_what_differs():
+    runs = [run(lr, crossing=c) for lr, c in [(0.1, 300), (0.2, 500)]]
+    runs[1].spec["max_steps"] = 7  # how long one looks tells nothing about where a run goes
+    figure = curves(runs)
+    assert horizontal(by_label(figure)["Hessian eigenvalues"]) == [
+        (20, ":", COLOURS[0]),
+        (10, ":", COLOURS[1]),
+    ]
+    assert vertical(figure.axes[0]) == [(300, COLOURS[0]), (500, COLOURS[1])]
+    legend = [text.get_text() for text in figure.legends[0].get_texts() if text.get_text()]
+    assert sorted(legend) == sorted(["lr=0.1", "lr=0.2", "train", "test", "threshold 2/lr", "crossing"])
+    assert figure.get_suptitle() == "digits, fc-tanh, mse, gd, seed 0"
+
+
+def test_labels_fall_back_to_what_tells_runs_apart():
+    same = [run(folder=Path(f"r/{name}/seed_0")) for name in ("one", "two")]
+    assert labels(same) == ["one/seed_0", "two/seed_0"]
+    assert labels([run(folder=Path("r/x")), run(folder=Path("r/x"))]) == ["x", "x"]
+    assert labels([run(spec=spec(max_steps=5)), run(spec=spec(max_steps=6))]) == [
+        "max_steps=5",
+        "max_steps=6",
+    ]
+    assert labels([run(spec=spec(model={"width": 3})), run(spec=spec(arch="cnn", model={"width": 4}))]) == [
+        "fc-tanh, model.width=3",
+        "cnn, model.width=4",
+    ]
+    assert title([run(spec={}), run()]) == ""
+
+
+def test_many_runs_keep_distinct_colours():
+    assert len({*palette(20)}) == 20
+    figure = curves([run(n=20, crossing=10, folder=Path(f"r/{i}")) for i in range(9)])
+    assert len({to_hex(line.get_color()) for line in figure.axes[1].get_lines()}) == 9
+
+
+def test_a_diverged_run_does_not_flatten_the_others():
+    figure = curves([diverged(0.1), run(0.2, n=100, crossing=50)])
+    panels = by_label(figure)
+    assert panels["loss"].get_ylim()[1] == pytest.approx(2.0)  # twice the loss at the start
+    assert panels["Hessian eigenvalues"].get_ylim()[1] == pytest.approx(40.0)  # twice the greater threshold
+    assert "lr=0.1 (diverged)" in drawn(figure)
+    assert curves([diverged()]).get_suptitle().endswith("(diverged)")
+    assert len(figure.axes[0].get_lines()[0].get_ydata()) == 99  # the infinite loss is left out
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [run()],
+        [diverged()],
+        [
+            run(lr, n=200_000, every=50, crossing=100_000 + 3000 * i)
+            for i, lr in enumerate([0.1, 0.105, 0.11])
+        ],
+        [run(0.1, spec=spec(0.1, model={"some_long_argument": i})) for i in range(8)],
+        [run(n=1, every=1, crossing=5)],
+    ],
+    ids=["one", "diverged", "close", "many", "one step"],
+)
+def test_no_text_overlaps_and_none_is_cut_off(runs):
+    figure = curves(runs)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    canvas.draw()  # the layout settles
+    renderer = canvas.get_renderer()
+    hidden = out_of_view(figure)
+    shown = [text for text in texts(figure) if text not in hidden]
+    boxes = [(text.get_text(), text.get_window_extent(renderer).padded(-0.5)) for text in shown]
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b), f"{one!r} overlaps {other!r}"
+    for text, box in boxes:
+        assert box.x0 >= 0, text
+        assert box.y0 >= 0, text
+        assert box.x1 <= figure.bbox.width, text
+        assert box.y1 <= figure.bbox.height, text
+
+
+def out_of_view(figure: Figure) -> set[Text]:
+    """Labels of ticks beyond the limits of their axis, which matplotlib keeps but does not draw."""
+    axises = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    ticks = [(axis, tick) for axis in axises for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]]
+    beyond = [tick for axis, tick in ticks if not inside(tick.get_loc(), axis.get_view_interval())]
+    return {label for tick in beyond for label in (tick.label1, tick.label2)}
+
+
+def inside(place: float, view: np.ndarray) -> bool:
+    return bool(min(view) <= place <= max(view))
+
+
+def test_thinning_keeps_ends_and_extremes():
+    draw = np.random.default_rng(0)
+    x, y = np.arange(100_003.0), draw.standard_normal(100_003)
+    kept_x, kept_y = thin(x, y, bins=100)
+    assert len(kept_x) <= 400
+    assert (kept_x[0], kept_x[-1]) == (0, 100_002)
+    assert (np.diff(kept_x) > 0).all()
+    np.testing.assert_array_equal(kept_y, y[kept_x.astype(int)])
+    edges = np.linspace(0, len(x), 101).astype(int)
+    for a, b in itertools.pairwise(edges):
+        inside = kept_y[(kept_x >= a) & (kept_x < b)]
+        assert (inside.min(), inside.max()) == (y[a:b].min(), y[a:b].max())
+
+
+def test_few_points_stay_as_they_are():
+    x = np.arange(50.0)
+    kept_x, kept_y = thin(x, x**2)
+    np.testing.assert_array_equal(kept_x, x)
+    np.testing.assert_array_equal(kept_y, x**2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "PNG"])
+def test_the_suffix_decides_the_format_and_folders_are_made(tmp_path, suffix):
+    path = tmp_path / "new" / "folder" / f"figure.{suffix}"
+    curves([run()], path)
+    assert path.read_bytes().startswith(MAGIC[suffix.lower()])
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "svg"])
+def test_a_long_run_makes_a_small_file(tmp_path, suffix):
+    path = tmp_path / f"long.{suffix}"
+    curves([run(n=100_000, every=2, crossing=40_000, k=6)], str(path))
+    assert path.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("suffix", sorted(MAGIC.keys()))
+def test_the_same_records_give_the_same_bytes(tmp_path, suffix):
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    curves([run()], one)
+    curves([run()], two)
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["figure.jpeg", "figure", "figure.pn"])
+def test_other_formats_are_refused_before_anything_is_read(tmp_path, name):
+    with pytest.raises(InputError, match=r"expected a file name ending in \.png, \.pdf or \.svg, got"):
+        curves([FakeRun({})], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_figure_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write the figure .*a\.png.*Name a file in a folder"):
+        curves([run()], tmp_path / "file" / "a.png")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(StoreError, match=r"b\.png"):
+        curves([run()], tmp_path / "b.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.png", "file"]
+
+
+def test_a_failed_write_leaves_the_earlier_figure(tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"earlier")
+
+    def full(self, file, **options):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        curves([run()], path)
+    assert path.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(InputError, match="name at least one"):
+        curves([])
+    with pytest.raises(InputError, match=r"found nothing \(status: running\)"):
+        curves([run(), FakeRun({}, status="running")])
+    with pytest.raises(InputError, match="found iterates"):
+        curves([FakeRun({"iterates": run().records["eigs"]})])
+    empty = Recorded(np.arange(0), np.arange(0.0), np.zeros(0))
+    with pytest.raises(InputError, match="expected records of train_loss"):
+        curves([FakeRun({"train_loss": empty})])
+    with pytest.raises(InputError, match="'step' or 'time', got 'epoch'"):
+        curves([run()], x="epoch")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("lr", "ending"), [(0.5, "finished"), (1e30, "diverged")])
+def test_a_stored_run_is_drawn(tmp_path, lr, ending):
+    objective = Quadratic(torch.diag(torch.tensor([3.0, 1.0])), torch.ones(2))
+    probes = [Train(), Eigs(2, schedule=Schedule(2))]
+    stored = record(tmp_path / "run", Experiment(objective, GD(lr), 6, probes))
+    assert stored.status == ending
+    figure = curves([stored], tmp_path / "figure.svg")
+    panels = by_label(figure)
+    assert list(panels) == ["loss", "Hessian eigenvalues"]
+    top = panels["Hessian eigenvalues"].get_lines()[1]  # the lower one is drawn first
+    np.testing.assert_allclose(top.get_ydata(), 3.0, rtol=1e-3)
+    assert vertical(figure.axes[0]) == ([] if lr == 0.5 else [(0.0, COLOURS[0])])
+
+
+def test_a_user_s_settings_are_neither_read_nor_changed(tmp_path):
+    curves([run()], tmp_path / "plain.svg")
+    with matplotlib.rc_context({"lines.linewidth": 9.0, "font.size": 30.0, "axes.facecolor": "black"}):
+        before = dict(matplotlib.rcParams)
+        curves([run()], tmp_path / "theirs.svg")
+        assert dict(matplotlib.rcParams) == before
+    assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "theirs.svg").read_bytes()

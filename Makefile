@@ -1,6 +1,8 @@
-# limen: `make help` lists what there is. PYTHON=python3.12 make test chooses another interpreter.
+# limen: `make help` lists what there is.
+# PYTHON=python3.12 make test chooses another interpreter; make test ARGS='-n 2 -k plots' passes words to pytest.
 
 PYTHON ?= python3
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
@@ -20,11 +22,10 @@ demo: $(VENV)/.run  ## train on embedded data through the edge of stability and 
 	@folder=$$(mktemp -d "demo/$$(date +%Y-%m-%d-%H%M%S)-XXXX"); \
 	$(BIN)/limen $(DEMO) --results "$$folder/results"; \
 	run=$$(dirname "$$(find "$$folder/results" -name run.json)"); \
-	$(BIN)/limen plot "$$run" -o "$$folder/edge.png"; \
-	echo "figure: $$folder/edge.png"
+	$(BIN)/limen plot "$$run" -o "$$folder/edge.png"  # prints the path of the figure
 
 test: $(VENV)/.test  ## run the tests (make slow runs the long ones)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev  ## ruff, format, types, doctests
 	$(BIN)/ruff check
@@ -33,7 +34,7 @@ check: $(VENV)/.dev  ## ruff, format, types, doctests
 	$(BIN)/python -m pytest -q --doctest-modules src
 
 slow: $(VENV)/.test  ## run the science that takes minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: $(VENV)/.test  ## time what matters and print the table
 	$(BIN)/python -m benchmarks

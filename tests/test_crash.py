@@ -15,6 +15,7 @@ import pytest
 from toys import child, contents, experiment
 
 from limen import store
+from limen.errors import StoreError
 from limen.types import Status
 
 STEPS, EVERY = 60, 7
@@ -104,6 +105,20 @@ def test_killed_again_and_again(tmp_path: Path, whole: Path) -> None:
         process.join()
     run = store.record(folder, experiment(STEPS), resume=True)
     assert len(run.info["resumed"]) == 3
+    assert contents(folder) == contents(whole)
+
+
+def test_a_second_writer_until_the_first_is_killed(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, pause=0.1)
+    wait_for(folder / "checkpoints" / "7.pt", process)
+    assert store.open_run(folder).status is Status.RUNNING
+    with pytest.raises(StoreError, match=rf"written by process {process.pid} on .*one writer"):
+        store.record(folder, experiment(STEPS), resume=True)
+    process.kill()
+    process.join()
+    assert store.open_run(folder).status is Status.INTERRUPTED
+    store.record(folder, experiment(STEPS), resume=True)
     assert contents(folder) == contents(whole)
 
 

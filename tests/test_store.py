@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,21 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path: Path, whole: Path) -> No
     assert len(torch.load(run.folder / "train_loss_final")) == 18
     store.record(run.folder, experiment(), resume=True)
     assert contents(run.folder) == contents(whole)
+
+
+def test_an_error_of_the_users_code_is_not_taken_for_the_disks(tmp_path: Path) -> None:
+    def no_file() -> None:
+        raise FileNotFoundError(2, "No such file", "mine.csv")
+
+    with pytest.raises(FileNotFoundError, match=r"mine\.csv"):
+        store.record(tmp_path / "run", experiment(small=True), listen=at_step(3, no_file))
+    assert store.open_run(tmp_path / "run").why.startswith("FileNotFoundError: [Errno 2]")
+
+
+def test_a_run_in_a_thread(tmp_path: Path, whole: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(store.record, tmp_path / "run", experiment()).result().status is Status.FINISHED
+    assert contents(tmp_path / "run") == contents(whole)
 
 
 def test_resume_of_nothing_starts(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Experiment:
         return {
             "objective": self.objective.describe(),
             "dynamics": {"name": self.dynamics.name, **vars(self.dynamics)},
-            "probes": {probe.name: probe.schedule.every for probe in self.probes},
+            "probes": {probe.name: probe.describe() for probe in self.probes},
         }
 
 

@@ -241,6 +241,10 @@ class Probe(ABC):
         """Check that the probe fits `objective` and return the memory before the first measurement."""
         return {}
 
+    def describe(self) -> dict[str, Any]:
+        """Return what must agree for its records to be continued (JSON-able)."""
+        return {"every": self.schedule.every}
+
     @abstractmethod
     def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
         """Return the values by name and the new memory; numbers and short lists go to text, tensors to blocks."""

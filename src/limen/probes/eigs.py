@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -48,6 +49,11 @@ class Eigs(Probe):
                 f"neigs must lie between 1 and the number of parameters, {objective.dim}, got {self.neigs}."
             )
         return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return its settings."""
+        settings = {"neigs": self.neigs, "abridged_size": self.abridged_size, "eig_tol": self.eig_tol}
+        return super().describe() | settings | {"seed": self.seed}
 
     def solve(self, point: Point, step: int, memory: Memory) -> tuple[Eigenpairs, Memory]:
         """Return the eigenpairs at `point` and the memory for the next solve."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from limen.errors import InputError
 from limen.linalg.projection import gaussian_projection
@@ -28,6 +29,10 @@ class Iterates(Probe):
         if self.nproj < 1:
             raise InputError(f"nproj must be at least 1, got {self.nproj}.")
         return {}
+
+    def describe(self) -> dict[str, Any]:
+        """Return its settings."""
+        return super().describe() | {"nproj": self.nproj}
 
     def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
         """Project the parameters."""

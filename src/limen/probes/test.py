@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from limen.errors import InputError
+from limen.probes._values import loss_and_accuracy
 from limen.types import Memory, Need, Objective, Point, Probe, Schedule, State, Value
 
 
@@ -28,11 +28,7 @@ class Test(Probe):
         """Evaluate the held-out data at the same parameters."""
         held_out = point.objective.test
         assert held_out is not None  # init saw it
-        there = held_out.at(state, need=Need.LOSS)
-        values: dict[str, Value] = {"test_loss": there.loss.item()}
-        if not math.isnan(accuracy := there.accuracy.item()):
-            values["test_acc"] = accuracy
-        return values, memory
+        return loss_and_accuracy(held_out.at(state, need=Need.LOSS), "test"), memory
 
 
 def make(*, freq: int = 1) -> Test:

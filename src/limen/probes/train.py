@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from limen.probes._values import loss_and_accuracy
 from limen.types import Memory, Need, Point, Probe, Schedule, State, Value
 
 
@@ -19,14 +19,6 @@ class Train(Probe):
     def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
         """Read loss and accuracy of the point."""
         return loss_and_accuracy(point, "train"), memory
-
-
-def loss_and_accuracy(point: Point, prefix: str) -> dict[str, Value]:
-    """Return `<prefix>_loss`, and `<prefix>_acc` where it is defined."""
-    values: dict[str, Value] = {f"{prefix}_loss": point.loss.item()}
-    if not math.isnan(accuracy := point.accuracy.item()):
-        values[f"{prefix}_acc"] = accuracy
-    return values
 
 
 def make(*, freq: int = 1) -> Train:

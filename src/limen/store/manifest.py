@@ -14,11 +14,15 @@ from limen.store.layout import FORMAT, MANIFEST
 
 Manifest = dict[str, Any]
 
-SURROUNDINGS = ("versions", "device", "threads", "deterministic", "matmul")
+SURROUNDINGS = ("versions", "device", "hardware", "threads", "deterministic", "matmul")
 """What may change at a resume, at the price of equality to the last bit."""
 
 
 ESSENTIAL = ("id", "status", "why", "experiment")
+
+
+RESERVED = {"format", *ESSENTIAL, "spec", "max_steps", "threshold", "started", "ended", "resumed", "reached"}
+"""What the store itself reads back; nobody else may write it."""
 
 
 def now() -> str:

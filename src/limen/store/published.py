@@ -42,7 +42,7 @@ class Published:
             OSError: one of them could not be written.
         """
         for name, tensor in self._tensors().items():
-            save(self.folder / f"{name}{suffix}", tensor)
+            save(self.folder / f"{name}{suffix}", tensor, sync=bool(suffix))
 
     def _tensors(self) -> dict[str, Tensor]:
         out: dict[str, Tensor] = {}
@@ -66,7 +66,7 @@ class Published:
         return out
 
 
-def save(path: Path, content: Any) -> None:
+def save(path: Path, content: Any, *, sync: bool = True) -> None:
     """Write `content` with torch.save, atomically.
 
     Raises:
@@ -74,4 +74,4 @@ def save(path: Path, content: Any) -> None:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    files.replace(path, buffer.getbuffer(), sync=False)
+    files.replace(path, buffer.getbuffer(), sync=sync)

@@ -109,22 +109,21 @@ def _describe(experiment: Experiment, spec: Mapping[str, Any], info: Mapping[str
             "numpy": numpy.__version__,
             "python": platform.python_version(),
         },
-        "device": _device(experiment.objective.device),
+        "device": str(experiment.objective.device),
+        "hardware": _hardware(experiment.objective.device),
         "threads": torch.get_num_threads(),
         "deterministic": _determinism(experiment.objective.device),
         "started": manifest.now(),
         "ended": None,
         "resumed": [],
     }
-    if taken := sorted(own.keys() & info.keys()):
+    if taken := sorted(manifest.RESERVED & info.keys()):
         raise InputError(f"info says {', '.join(taken)}, which run.json holds already; use other names.")
     return {**own, **manifest.plain(dict(info), "info")}
 
 
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {platform.machine()}"
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 def _determinism(device: torch.device) -> str:

@@ -1,0 +1,145 @@
+"""Known spectra, true residuals, tracking along a path, and the published random projections."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limen.errors import InputError
+from limen.linalg.krylov import top_eigenpairs
+from limen.linalg.matmul import choose_matmul_mode, gemm_error
+from limen.linalg.operators import FunctionOperator
+from limen.linalg.projection import gaussian_projection
+
+
+def symmetric(spectrum: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    n = len(spectrum)
+    Q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0]
+    A = (Q * spectrum) @ Q.T
+    return (A + A.T) / 2
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_finds_the_largest_algebraic_not_the_largest_magnitude(k: int, seed: int) -> None:
+    spectrum = torch.cat([torch.tensor([-50.0, -30.0], dtype=torch.float64), torch.linspace(-1, 9, 198).double()])
+    found = top_eigenpairs(symmetric(spectrum, seed), k, tol=1e-6)
+    assert found.converged
+    assert torch.allclose(found.values, spectrum.sort(descending=True).values[:k], rtol=1e-6)
+
+
+def test_evidence_is_true() -> None:
+    A = symmetric(torch.linspace(0, 1, 120, dtype=torch.float64) ** 3)
+    found = top_eigenpairs(A, 3, tol=1e-3)
+    Y = found.vectors
+    residuals = (Y @ A - found.values[:, None] * Y).norm(dim=1)
+    assert torch.allclose(residuals, found.residuals, rtol=1e-6, atol=1e-12)
+    assert torch.allclose(Y @ Y.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
+    true = torch.linalg.eigvalsh(A).flip(0)[:3]
+    assert ((true - found.values).abs() <= found.errors + 1e-12).all()
+    assert (found.errors <= 1e-3 * found.values).all()
+
+
+def test_products_are_counted_one_by_one() -> None:
+    A, seen = symmetric(torch.linspace(0, 1, 60, dtype=torch.float64)), []
+
+    def apply(V: torch.Tensor) -> torch.Tensor:
+        seen.append(len(V))
+        return V @ A
+
+    found = top_eigenpairs(FunctionOperator(apply, 60, torch.float64), 2)
+    assert found.products == sum(seen)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_multiple_and_clustered_eigenvalues(dtype: torch.dtype) -> None:
+    spectrum = torch.cat([torch.tensor([2.0, 2.0, 2.0, 1.9999]), torch.linspace(0, 1, 96)]).double()
+    found = top_eigenpairs(symmetric(spectrum).to(dtype), 4)
+    assert found.converged
+    assert torch.allclose(found.values, torch.tensor([2.0, 2.0, 2.0, 1.9999], dtype=torch.float64), rtol=1e-3)
+
+
+def test_warm_start_follows_a_turning_spectrum_in_few_products() -> None:
+    spectrum = torch.cat([torch.linspace(0, 1, 150), torch.tensor([3.0, 4.0, 5.0])]).double()
+    A, turn = symmetric(spectrum, 1), symmetric(torch.randn(153, dtype=torch.float64), 2) * 2e-3
+    block, warm = None, []
+    for step in range(20):
+        now = A + step * turn
+        found = top_eigenpairs(now, 2, start=block)
+        block = found.block
+        true = torch.linalg.eigvalsh(now).flip(0)[:2]
+        assert torch.allclose(found.values, true, rtol=1e-3)
+        warm.append(found.products)
+    assert max(warm[1:]) < warm[0] / 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 12), data=st.data())
+def test_small_matrices_are_solved_exactly(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, n))
+    entries = data.draw(st.lists(st.integers(-5, 5), min_size=n * n, max_size=n * n))
+    A = torch.tensor(entries, dtype=torch.float64).view(n, n)
+    A = A + A.T
+    found = top_eigenpairs(A, k, tol=1e-8)
+    true = torch.linalg.eigvalsh(A).flip(0)[:k]
+    assert found.converged
+    assert torch.allclose(found.values, true, rtol=1e-6, atol=1e-6 * max(1.0, float(A.abs().max())))
+
+
+def test_zero_operator_and_start_inside_an_invariant_subspace() -> None:
+    assert top_eigenpairs(torch.zeros(9, 9), 2).values.tolist() == [0, 0]
+    A = torch.diag(torch.arange(1.0, 11.0, dtype=torch.float64))
+    found = top_eigenpairs(A, 2, start=torch.eye(10, dtype=torch.float64)[[9, 8, 7]])
+    assert found.converged
+    assert found.products == 3
+    assert found.values.tolist() == [10, 9]
+
+
+def test_gives_up_within_its_budget_and_says_so() -> None:
+    A = symmetric(1 - torch.linspace(0, 1, 300, dtype=torch.float64) ** 2 * 1e-2)
+    found = top_eigenpairs(A, 3, tol=1e-12, max_products=30)
+    assert not found.converged
+    assert found.products <= 30 + 4
+    assert (found.errors > 0).any()
+
+
+def test_products_that_are_not_finite_give_nan_and_no_error() -> None:
+    found = top_eigenpairs(torch.full((5, 5), math.inf), 2)
+    assert found.values.isnan().all()
+    assert not found.converged
+    assert len(found.block) == 0
+
+
+@pytest.mark.parametrize(("k", "start"), [(0, None), (6, None), (2, torch.zeros(2, 4)), (1, torch.zeros(5))])
+def test_refuses_what_does_not_fit(k: int, start: torch.Tensor | None) -> None:
+    with pytest.raises(InputError, match=r"expected|shape"):
+        top_eigenpairs(torch.eye(5), k, start=start)
+
+
+def test_a_random_start_is_a_function_of_the_generator() -> None:
+    A = symmetric(torch.linspace(0, 1, 80, dtype=torch.float64))
+    runs = [top_eigenpairs(A, 2, generator=torch.Generator().manual_seed(s)).values for s in (3, 3, 4)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(("rows", "p"), [(1, 3), (3, 5), (7, 40), (10, 1003), (2, 16)])
+@pytest.mark.parametrize("block", [16, 100, 1 << 20])
+def test_projection_in_blocks_is_the_published_one(rows: int, p: int, block: int) -> None:
+    w = torch.randn(p, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    P = torch.randn(rows, p, generator=torch.Generator().manual_seed(7))
+    assert torch.allclose(gaussian_projection(w, rows, block=block), P.double() @ w, rtol=1e-12, atol=1e-12)
+
+
+def test_the_chosen_matmul_is_float32_accurate() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        mode = choose_matmul_mode()
+        assert torch.get_float32_matmul_precision() == mode
+        assert gemm_error() < 2e-6
+    finally:
+        torch.set_float32_matmul_precision(before)

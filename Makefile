@@ -39,7 +39,7 @@ slow: $(VENV)/.test  ## run the science that takes minutes
 bench: $(VENV)/.test  ## time what matters and print the table
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove the environment, caches and demo figures; results stay
+clean:  ## remove the environment, caches and demo runs; results stay
 	rm -rf $(VENV) .cache demo dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## show this list

@@ -1,0 +1,127 @@
+"""Every probe in `probes/` meets one suite; eigenvalues along a run through the edge are checked one by one."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import pytest
+
+from limen import GD, Eigs, Experiment, Iterates, Need, SharpnessTracker, State, Supervised, data, models
+from limen import registry
+from limen.errors import InputError
+from limen.linalg.krylov import top_eigenpairs
+from limen.probes import Test, Train
+from limen.types import Record, Schedule
+
+PROBES = [family.stem for family in registry.families("probes")]
+
+
+def objective(dtype: torch.dtype = torch.float32, test: bool = True) -> Supervised:
+    made = data.load("digits", {"n": 60})
+    net = models.build("fc-tanh", input_shape=made.input_shape, outputs=10, arguments={"width": 12})
+    held_out = (made.test_inputs, made.test_targets) if test else None
+    return Supervised(net, made.inputs, made.targets, "mse", test=held_out, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_measures_without_moving_anything(name: str) -> None:
+    made = objective()
+    probe = registry.make("probes", name, {})
+    state = State(made.start(), torch.zeros((), dtype=torch.float64))
+    before, random_state = state.w.clone(), torch.get_rng_state()
+    memory = probe.init(made)
+    kept = dict(memory)
+    point = made.at(state, need=probe.need)
+    values, after = probe.measure(point, 0, state, memory)
+    assert values
+    assert all(key.replace("_", "").isalnum() for key in values)
+    assert memory == kept
+    assert torch.equal(state.w, before)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    again, _ = probe.measure(made.at(state, need=probe.need), 0, state, probe.init(made))
+    assert {key: torch.as_tensor(x).tolist() for key, x in again.items()} == {
+        key: torch.as_tensor(x).tolist() for key, x in values.items()
+    }
+    assert probe.describe()["every"] == probe.schedule.every
+    probe.measure(made.at(state, need=probe.need), 1, state, after)
+
+
+def test_train_and_test_read_their_own_data() -> None:
+    made = objective(torch.float64)
+    state = State(made.start(), torch.zeros(()))
+    train, _ = Train().measure(made.at(state), 0, state, {})
+    test, _ = Test().measure(made.at(state), 0, state, {})
+    assert made.test is not None
+    assert train == {"train_loss": made.at(state).loss.item(), "train_acc": made.at(state).accuracy.item()}
+    assert test == {"test_loss": made.test.at(state).loss.item(), "test_acc": made.test.at(state).accuracy.item()}
+    assert train["train_loss"] != test["test_loss"]
+
+
+def test_accuracy_is_absent_where_it_is_undefined() -> None:
+    x = torch.linspace(-1, 1, 5)[:, None]
+    made = Supervised(nn.Linear(1, 1), x, x, "mse")
+    state = State(made.start(), torch.zeros(()))
+    assert set(Train().measure(made.at(state), 0, state, {})[0]) == {"train_loss"}
+
+
+def test_probes_refuse_what_does_not_fit() -> None:
+    made = objective(test=False)
+    with pytest.raises(InputError, match="held-out"):
+        Test().init(made)
+    with pytest.raises(InputError, match=f"{made.dim}, got {made.dim + 1}"):
+        Eigs(made.dim + 1).init(made)
+    with pytest.raises(InputError, match="nproj"):
+        Iterates(0).init(made)
+    for wrong in (0.0, 1.0, -1.0):
+        with pytest.raises(InputError, match="eig_tol"):
+            Eigs(1, eig_tol=wrong)
+
+
+def test_the_abridged_hessian_is_that_of_the_first_examples() -> None:
+    made = objective(torch.float64)
+    part = Supervised(made.module, made.inputs[:25], made.loss.targets[:25], "mse")
+    state = State(made.start(), torch.zeros(()))
+    ours, _ = Eigs(2, abridged_size=25, eig_tol=1e-9).measure(made.at(state, need=Eigs.need), 0, state, {})
+    theirs, _ = Eigs(2, eig_tol=1e-9).measure(part.at(state, need=Eigs.need), 0, state, {})
+    assert torch.allclose(torch.tensor(ours["eigs"]), torch.tensor(theirs["eigs"]), rtol=1e-9)
+
+
+def test_a_tracker_serves_a_users_own_loop() -> None:
+    made = objective(torch.float64)
+    tracker, w, spent = SharpnessTracker(made, k=2), made.start(), []
+    for _ in range(8):
+        found = tracker.measure(w)
+        H = made.point(w, need=Need.CURVATURE).hvp(torch.eye(made.dim, dtype=torch.float64))
+        assert torch.allclose(found.values, torch.linalg.eigvalsh(H).flip(0)[:2], rtol=1e-3)
+        spent.append(found.products)
+        w = w - 0.05 * made.point(w).grad
+    assert max(spent[1:]) < spent[0]
+
+
+@pytest.mark.parametrize(
+    ("net", "lr", "steps"), [("fc-tanh", 0.5, 300), ("cnn-relu", 0.06, 260)]
+)
+def test_every_eigenvalue_through_the_edge_is_within_tolerance(net: str, lr: float, steps: int) -> None:
+    """float32 along the run, against a tight float64 solve at the same weights from a fresh random block."""
+    made = data.load("digits", {"n": 200})
+    module = models.build(net, input_shape=made.input_shape, outputs=10, arguments={"width": 24 if "fc" in net else 8})
+    single = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float32)
+    double = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float64)
+    experiment = Experiment(single, GD(lr), steps, [Eigs(3, Schedule(10))])
+    ratios, worst, state = [], 0.0, None
+    for event in experiment.run():
+        if isinstance(event, Record):
+            tight = top_eigenpairs(
+                double.point(state.w.double(), need=Need.CURVATURE).curvature(), 3, tol=1e-7,
+                generator=torch.Generator().manual_seed(event.step + 1), max_products=2000, max_basis=60,
+            )
+            assert tight.converged
+            found = torch.tensor(event.values["eigs"], dtype=torch.float64)
+            worst = max(worst, float(((found - tight.values) / tight.values).abs().max()))
+            ratios.append(found[0].item() * lr / 2)
+        else:
+            state = getattr(event, "state", state)
+    assert ratios[0] < 0.9
+    assert max(ratios) > 1  # it did reach the edge
+    assert worst < 1e-3

@@ -1,22 +1,25 @@
 """Specs: the JSON-able description of a run, and how objects are made from it.
 
-One class a command is its command line, its YAML schema and the `spec` in run.json. This module imports neither
-torch nor pydantic when it is imported, so that the command line answers at once.
+One class a command is its command line, its YAML schema and the `spec` in run.json. Neither this module nor
+`validate` imports torch, so that the command line answers at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
-from annotated_types import DocInfo, Ge, Gt, Lt, doc
+from annotated_types import DocInfo, Ge, Gt, Interval, Lt, doc
 
 from limen import registry
 from limen.errors import InputError, nearest
+from limen.registry.values import Mismatch, Rule, read
 
 if TYPE_CHECKING:
     from limen.data import Dataset
@@ -24,40 +27,78 @@ if TYPE_CHECKING:
     from limen.types import Dynamics, Probe
 
 LOSSES = ("ce", "mse")
-Frequency = Annotated[int, Ge(-1)]
 S = TypeVar("S", bound="Spec")
+
+
+def _every(minus_one: str) -> Rule:
+    return Rule(f"a positive number of steps, or -1 for {minus_one}", lambda steps: steps == -1 or steps > 0)
+
+
+NEVER, AT_THE_END, BY_THE_CLOCK = _every("never"), _every("the end only"), _every("about every 30 seconds")
+DEVICE = Rule("auto, cpu, cuda or cuda:N", re.compile(r"auto|cpu|cuda(:\d+)?").fullmatch)
+
+
+class FieldError(InputError):
+    """A refusal that concerns one field of a spec.
+
+    Attributes:
+        field: its name.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@contextlib.contextmanager
+def _about(field: str) -> Iterator[None]:
+    """Note on a refusal which field it concerns."""
+    try:
+        yield
+    except InputError as error:
+        raise FieldError(field, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """What every command that trains by the full batch takes."""
 
-    # read by pydantic: unknown keys are refused, and so are nan and infinity
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
     COMMAND: ClassVar[str]
     POSITIONAL: ClassVar[tuple[str, ...]]
 
     dataset: Annotated[str, doc("Data set (`limen data` lists them), or your own as module:function.")]
     arch: Annotated[str, doc("Network, such as fc-tanh or cnn-relu, or your own as module:function.")]
     loss: Annotated[str, doc("ce (cross-entropy) or mse (half the squared distance).")]
-    seed: Annotated[int, Ge(0), doc("Seed of the initial weights.")] = 0
-    physical_batch_size: Annotated[int, Ge(1), doc("Examples on the device at once; BatchNorm's ghost batch.")] = 1000
-    acc_goal: Annotated[float | None, doc("Stop when the training accuracy exceeds this.")] = None
+    seed: Annotated[int, Interval(ge=0, lt=2**63), doc("Seed of the initial weights.")] = 0
+    physical_batch_size: Annotated[
+        int, Ge(1), doc("Examples on the device at once; BatchNorm's ghost batch.")
+    ] = 1000
+    acc_goal: Annotated[
+        float | None, Interval(ge=0, le=1), doc("Stop when the training accuracy exceeds this.")
+    ] = None
     loss_goal: Annotated[float | None, doc("Stop when the training loss is below this.")] = None
     neigs: Annotated[int, Ge(0), doc("How many top Hessian eigenvalues to track.")] = 0
-    eig_freq: Annotated[Frequency, doc("Measure them every so many steps (-1: never).")] = -1
+    eig_freq: Annotated[int, NEVER, doc("Measure them every so many steps (-1: never).")] = -1
     nproj: Annotated[int, Ge(0), doc("How many random projections of the iterates to keep.")] = 0
-    iterate_freq: Annotated[Frequency, doc("Project every so many steps (-1: never).")] = -1
-    save_freq: Annotated[Frequency, doc("Write the published result files every so many steps (-1: at the end).")] = -1
-    abridged_size: Annotated[int, Ge(1), doc("Take the Hessian over the first so many training examples.")] = 5000
+    iterate_freq: Annotated[int, NEVER, doc("Project every so many steps (-1: never).")] = -1
+    save_freq: Annotated[
+        int, AT_THE_END, doc("Write the published result files every so many steps (-1: at the end).")
+    ] = -1
+    abridged_size: Annotated[
+        int, Ge(1), doc("Take the Hessian over the first so many training examples.")
+    ] = 5000
     save_model: Annotated[bool, doc("Write the final weights as snapshot_final, a state_dict.")] = False
-    test_freq: Annotated[Frequency, doc("Evaluate the test set every so many steps (-1: never).")] = 1
+    test_freq: Annotated[int, NEVER, doc("Evaluate the test set every so many steps (-1: never).")] = 1
     eig_tol: Annotated[float, Gt(0), Lt(1), doc("Relative tolerance on each eigenvalue.")] = 1e-3
-    device: Annotated[str, doc("auto, cpu, cuda or cuda:N.")] = "auto"
+    device: Annotated[str, DEVICE, doc("auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[Literal["float32", "float64"], doc("Precision of weights and data.")] = "float32"
     results: Annotated[str | None, doc("Folder of results (default: $RESULTS, else results).")] = None
-    data_dir: Annotated[str | None, doc("Folder of data sets (default: $DATASETS, $DATA_DIR, else a cache).")] = None
-    checkpoint_freq: Annotated[Frequency, doc("Checkpoint every so many steps (-1: about every 30 seconds).")] = -1
+    data_dir: Annotated[
+        str | None, doc("Folder of data sets (default: $DATASETS, $DATA_DIR, else a cache).")
+    ] = None
+    checkpoint_freq: Annotated[
+        int, BY_THE_CLOCK, doc("Checkpoint every so many steps (-1: about every 30 seconds).")
+    ] = -1
     model: Annotated[dict[str, Any], doc("Further arguments of the network: --model.width 400.")] = field(
         default_factory=dict
     )
@@ -71,13 +112,26 @@ class Spec:
         Raises:
             InputError: a name is unknown, or two values do not go together.
         """
-        for kind, name, arguments in (("data", self.dataset, self.data), ("models", self.arch, self.model)):
-            registry.check_arguments(kind, name, arguments)
-        if self.loss not in LOSSES:
-            raise InputError(f"unknown loss {self.loss!r}.{nearest(self.loss, LOSSES)} There are: ce, mse.")
-        for name in ("eig_freq", "iterate_freq", "save_freq", "test_freq", "checkpoint_freq"):
-            if getattr(self, name) == 0:
-                raise InputError(f"{name} must be a positive number of steps, or -1 for never; got 0.")
+        for field_, kind, name in (("dataset", "data", self.dataset), ("arch", "models", self.arch)):
+            with _about(field_):
+                if not registry.is_import_path(name):
+                    registry.find(kind, name)
+        for field_, kind, name in (("data", "data", self.dataset), ("model", "models", self.arch)):
+            with _about(field_):
+                registry.check_arguments(kind, name, getattr(self, field_))
+        with _about("loss"):
+            if self.loss not in LOSSES:
+                raise InputError(
+                    f"unknown loss {self.loss!r}.{nearest(self.loss, LOSSES)} There are: ce, mse."
+                )
+
+    def with_types(self) -> Self:
+        """Return the spec with the arguments of network and data set as what their families say they are."""
+        return dataclasses.replace(
+            self,
+            model=registry.check_arguments("models", self.arch, self.model),
+            data=registry.check_arguments("data", self.dataset, self.data),
+        )
 
     def root(self) -> Path:
         """Return the folder of results."""
@@ -90,13 +144,19 @@ class Spec:
             ghost_batches: whether the network's loss depends on `physical_batch_size`.
         """
         path = self.root() / _safe(self.dataset) / _safe(self.arch) / f"seed_{self.seed}" / self.loss
-        settings = {f"model.{key}": value for key, value in self.model.items()}
-        settings |= {f"data.{key}": value for key, value in self.data.items()}
+        model = registry.without_defaults("models", self.arch, self.model)
+        data = registry.without_defaults("data", self.dataset, self.data)
+        settings: dict[str, Any] = {f"model.{key}": value for key, value in model.items()}
+        settings |= {f"data.{key}": value for key, value in data.items()}
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
         watched = ["dtype", "physical_batch_size"] if ghost_batches else ["dtype"]
         settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
         parent, leaf = self.leaf()
-        return path / parent / "".join([leaf, *(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))])
+        return (
+            path
+            / parent
+            / "".join([leaf, *(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))])
+        )
 
     def leaf(self) -> tuple[str, str]:
         """Return the last two folder names, before the settings."""
@@ -132,17 +192,23 @@ class GDSpec(Spec):
         super().check()
         if registry.is_import_path(self.opt):
             return
-        family, _ = registry.find("dynamics", self.opt)
+        with _about("opt"):
+            family, _ = registry.find("dynamics", self.opt)
         if "beta" in family.arguments:
             if self.beta is None:
-                raise InputError(f"--opt {self.opt} needs a momentum: add --beta, a number in [0, 1) such as 0.9.")
-            if not 0 <= self.beta < 1:
-                raise InputError(f"beta (momentum) must lie in [0, 1), got {self.beta}.")
+                raise InputError(
+                    f"--opt {self.opt} needs a momentum: add --beta, a number in [0, 1) such as 0.9."
+                )
+            with _about("beta"):
+                if not 0 <= self.beta < 1:
+                    raise InputError(
+                        f"beta (the momentum of {self.opt}): expected a number in [0, 1), got {self.beta}."
+                    )
 
     def leaf(self) -> tuple[str, str]:
         """Return `<opt>` and `lr_<lr>[_beta_<beta>]`."""
-        beta = f"_beta_{self.beta}" if "beta" in self._hyper() else ""
-        return _safe(self.opt), f"lr_{self.lr}{beta}"
+        beta = f"_beta_{float(self.beta)}" if self.beta is not None and "beta" in self._hyper() else ""
+        return _safe(self.opt), f"lr_{float(self.lr)}{beta}"
 
     def _hyper(self) -> dict[str, float]:
         own = registry.is_import_path(self.opt)
@@ -172,47 +238,37 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
     Raises:
         InputError: a key is unknown or missing, or a value has the wrong type or range; every fault is listed.
     """
-    import pydantic
-
     hints = get_type_hints(cls, include_extras=True)
-    whole = {f.name for f in dataclasses.fields(cls) if _plain(hints[f.name]) is int}
-    values = {key: _whole(value) if key in whole else value for key, value in given.items()}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    where = {name: f"{file}: " for name, file in (origin or {}).items()}
+    faults, values = [], {}
+    for name, value in given.items():
+        if name not in fields:
+            faults.append(f"{where.get(name, '')}unknown option {name!r}.{nearest(name, fields)}")
+            continue
+        try:
+            values[name] = read(hints[name], value)
+        except Mismatch as error:
+            faults.append(f"{where.get(name, '')}{name}: {error}")
+    missing = [name for name, f in fields.items() if name not in given and not _has_default(f)]
+    if missing:
+        missing.sort(key=cls.POSITIONAL.index)
+        words = " ".join(name.upper() for name in cls.POSITIONAL)
+        faults.append(
+            f"missing: {', '.join(missing)}. Expected limen {cls.COMMAND} {words}, or a --config file that says them."
+        )
+    if faults:
+        raise InputError("\n".join(faults))
     try:
-        spec = pydantic.TypeAdapter(cls).validate_python(values)
-    except pydantic.ValidationError as error:
-        known = [f.name for f in dataclasses.fields(cls)]
-        faults = [_fault(e["loc"], e["type"], e["msg"], e["input"], known, origin or {}) for e in error.errors()]
-        raise InputError("\n".join(faults)) from None
-    spec.check()
-    return spec
+        spec = cls(**values)
+        spec.check()
+        return spec.with_types()
+    except FieldError as error:
+        raise InputError(f"{where.get(error.field, '')}{error}") from None
 
 
-def _fault(
-    loc: tuple[int | str, ...], kind: str, message: str, value: object, known: list[str], origin: Mapping[str, str]
-) -> str:
-    name = str(loc[0])
-    where = f"{origin[name]}: " if name in origin else ""
-    if kind == "unexpected_keyword_argument":
-        return f"{where}unknown option {name!r}.{nearest(name, known)}"
-    if kind == "missing":
-        return f"{name} is missing: give it on the command line or in the --config file."
-    expected = message.removeprefix("Input should be ").split(", unable to parse")[0]
-    return f"{where}{'.'.join(map(str, loc))}: expected {expected}, got {value!r}."
-
-
-def _whole(value: object) -> object:
-    """Read 1e5 and 1000.0 as whole numbers, and leave the rest for pydantic to judge."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return value
-    return int(number) if not isinstance(value, bool) and number.is_integer() else value
-
-
-def _plain(annotation: Any) -> Any:
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
+def _has_default(spec_field: dataclasses.Field[Any]) -> bool:
+    return (spec_field.default, spec_field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
 
 
 def help_of(annotation: Any) -> str:
@@ -278,8 +334,16 @@ def build(spec: Spec) -> Built:
         device=device,
         dtype=dtype,
     )
+    if spec.neigs > objective.dim:
+        raise InputError(
+            f"neigs: expected at most the number of parameters of {spec.arch}, {objective.dim}, got {spec.neigs}."
+        )
     experiment = Experiment(
-        objective, spec.dynamics(), spec.steps(), _probes(spec, data), stop=Goals(spec.loss_goal, spec.acc_goal)
+        objective,
+        spec.dynamics(),
+        spec.steps(),
+        _probes(spec, data),
+        stop=Goals(spec.loss_goal, spec.acc_goal),
     )
     experiment.begin()  # probes refuse what does not fit before a folder is made
     folder = spec.folder(ghost_batches=objective.ghost_batches)
@@ -292,12 +356,12 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}: this machine offers {torch.cuda.device_count()} CUDA devices. Use cpu.")
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        has = "no CUDA device" if count == 0 else f"CUDA devices up to cuda:{count - 1}"
+        raise InputError(
+            f"device: expected one that is there, got {name}, but this machine has {has}. Use cpu."
+        )
     return name
 
 
@@ -324,7 +388,11 @@ def _notes(spec: Spec) -> list[str]:
     notes = []
     for count_name, count, freq_name, freq in pairs:
         if count > 0 > freq:
-            notes.append(f"--{count_name} {count} without --{freq_name}: nothing will be measured; add --{freq_name} 50.")
+            notes.append(
+                f"--{count_name} {count} without --{freq_name}: nothing will be measured; add --{freq_name} 50."
+            )
         if freq > 0 == count:
-            notes.append(f"--{freq_name} {freq} without --{count_name}: nothing will be measured; add --{count_name} 2.")
+            notes.append(
+                f"--{freq_name} {freq} without --{count_name}: nothing will be measured; add --{count_name} 2."
+            )
     return notes

@@ -152,11 +152,8 @@ class Spec:
         watched = ["dtype", "physical_batch_size"] if ghost_batches else ["dtype"]
         settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
         parent, leaf = self.leaf()
-        return (
-            path
-            / parent
-            / "".join([leaf, *(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))])
-        )
+        suffix = "".join(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))
+        return path / parent / f"{leaf}{suffix}"
 
     def leaf(self) -> tuple[str, str]:
         """Return the last two folder names, before the settings."""
@@ -236,7 +233,7 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
         origin: the file a value came from, for messages; nothing for the command line.
 
     Raises:
-        InputError: a key is unknown or missing, or a value has the wrong type or range; every fault is listed.
+        InputError: a key is unknown or missing, or a value has the wrong type or range; all faults are listed.
     """
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -254,9 +251,8 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
     if missing:
         missing.sort(key=cls.POSITIONAL.index)
         words = " ".join(name.upper() for name in cls.POSITIONAL)
-        faults.append(
-            f"missing: {', '.join(missing)}. Expected limen {cls.COMMAND} {words}, or a --config file that says them."
-        )
+        expected = f"limen {cls.COMMAND} {words}, or a --config file that says them"
+        faults.append(f"missing: {', '.join(missing)}. Expected {expected}.")
     if faults:
         raise InputError("\n".join(faults))
     try:
@@ -336,7 +332,7 @@ def build(spec: Spec) -> Built:
     )
     if spec.neigs > objective.dim:
         raise InputError(
-            f"neigs: expected at most the number of parameters of {spec.arch}, {objective.dim}, got {spec.neigs}."
+            f"neigs: expected at most {objective.dim}, the number of parameters of {spec.arch}, got {spec.neigs}."
         )
     experiment = Experiment(
         objective,
@@ -389,10 +385,12 @@ def _notes(spec: Spec) -> list[str]:
     for count_name, count, freq_name, freq in pairs:
         if count > 0 > freq:
             notes.append(
-                f"--{count_name} {count} without --{freq_name}: nothing will be measured; add --{freq_name} 50."
+                f"--{count_name} {count} without --{freq_name}: nothing will be measured; "
+                f"add for example --{freq_name} 50."
             )
         if freq > 0 == count:
             notes.append(
-                f"--{freq_name} {freq} without --{count_name}: nothing will be measured; add --{count_name} 2."
+                f"--{freq_name} {freq} without --{count_name}: nothing will be measured; "
+                f"add for example --{count_name} 2."
             )
     return notes

@@ -31,6 +31,7 @@ def register(app: App) -> None:
 def execute(spec: Spec, execution: Execution) -> int:
     """Run a spec, record it and say how it ended."""
     from limen import store
+    from limen.cli import git
     from limen.cli.progress import Progress, summary
     from limen.config import build
 
@@ -38,7 +39,8 @@ def execute(spec: Spec, execution: Execution) -> int:
     if not execution.quiet:
         for note in built.notes:
             print(f"note: {note}", file=sys.stderr)
-    info = built.info | {"matmul": _matmul(built.folder, built.experiment.objective.device, resume=execution.resume)}
+    matmul = _matmul(built.folder, built.experiment.objective.device, resume=execution.resume)
+    info = built.info | {"matmul": matmul, "git": git.state()}
     with Progress(spec.steps(), built.experiment.dynamics.threshold(), quiet=execution.quiet) as progress:
         run = store.record(
             built.folder,

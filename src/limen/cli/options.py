@@ -8,15 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from cyclopts import App, Parameter, Token
+from cyclopts import Group, Parameter, Token
 
+from limen.cli import yaml_file
 from limen.config import Spec, help_of, validate
-from limen.errors import InputError
+from limen.registry.values import plain
 
 S = TypeVar("S", bound=Spec)
 
 NAMES = Parameter(name_transform=lambda name: name, negative=())
 """Options keep the underscores of the published commands; hyphens are accepted too."""
+
+GROUPS = {
+    "Problem": ("dataset", "arch", "loss", "opt", "lr", "beta", "max_steps", "seed", "dtype", "model", "data"),
+    "Stopping": ("acc_goal", "loss_goal"),
+    "Measurements": (
+        *("neigs", "eig_freq", "eig_tol", "abridged_size", "nproj", "iterate_freq", "test_freq"),
+        *("save_freq", "save_model"),
+    ),
+    "Running": ("device", "physical_batch_size", "results", "data_dir", "checkpoint_freq", "config"),
+}
+"""Where the help shows an option; one that is not here belongs to the problem."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -48,7 +61,7 @@ def command(cls: type[S], action: Callable[[S, Execution], int]) -> Callable[...
         config = bound.pop("config", None)
         execution = Execution(**{key: bound.pop(key) for key in EXECUTION_HELP if key in bound})
         words = {key: value for key, value in bound.items() if value is not None}
-        file = load_yaml(Path(config)) if config is not None else {}
+        file = yaml_file.load(Path(config)) if config is not None else {}
         origin = {key: str(config) for key in file if key not in words}
         return action(validate(cls, _merge(file, words), origin), execution)
 
@@ -96,49 +109,20 @@ def _word(kind: Any, tokens: list[Token]) -> str:
 
 def _merge(file: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
     """Return the file's values overridden by the command line's; dotted options override key by key."""
-    nested = {key: file[key] | words[key] for key in words if isinstance(words[key], dict) and key in file}
+    nested = {
+        key: file[key] | words[key]
+        for key in words
+        if isinstance(words[key], dict) and isinstance(file.get(key), dict)
+    }
     return {**file, **words, **nested}
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, with hyphens in its keys read as underscores.
-
-    Raises:
-        InputError: the file is missing, is not YAML, repeats a key, or is not a mapping.
-    """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Plain data only, and no key twice."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise InputError(f"{path}: the key {key!r} stands twice; keep one.")
-            return super().construct_mapping(node, deep)
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"config file {path} does not exist.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config file {path} cannot be read: {error}.") from None
-    try:
-        content = yaml.load(text, Loader=Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"config file {path} is not plain YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"config file {path} must hold a mapping such as `lr: 0.05`, got {type(content).__name__}.")
-    return {str(key).replace("-", "_"): value for key, value in content.items() if key != "command"}
-
-
-def normalise(app: App, words: list[str]) -> list[str]:
+def normalise(words: list[str]) -> list[str]:
     """Join `--flag True` to `--flag=True`: the published commands take their switches either way."""
     flags = {f"--{name}" for name in ("save_model", *EXECUTION_HELP)}
     out: list[str] = []
     for word in words:
-        if out and word.lower() in ("true", "false") and out[-1].replace("-", "_").replace("__", "--", 1) in flags:
+        if out and word.lower() in ("true", "false") and "--" + out[-1][2:].replace("-", "_") in flags:
             out[-1] = f"{out[-1]}={word}"
         else:
             out.append(word)

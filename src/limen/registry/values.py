@@ -29,7 +29,7 @@ class Rule:
     """
 
     expected: str
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], object]
 
 
 def read(annotation: Any, value: Any) -> Any:
@@ -125,7 +125,7 @@ def _holds(condition: Any, value: Any) -> bool:
         case Lt(lt):
             return bool(value < lt)
         case Rule(_, holds):
-            return holds(value)
+            return bool(holds(value))
     return True
 
 

@@ -1,0 +1,67 @@
+"""A YAML file that gives what the command line leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from limen.errors import InputError
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, with hyphens in its keys read as underscores.
+
+    Raises:
+        InputError: the file is missing, is not plain YAML, repeats a key, or is not a mapping.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Plain data only, and no key twice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
+            _refuse_twins(path, keys)
+            return super().construct_mapping(node, deep)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"config file {path}: expected a YAML file, but there is none. Mend its name.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"config file {path}: expected YAML text in UTF-8, got other bytes.") from None
+    except OSError as error:
+        raise InputError(f"config file {path}: expected a YAML file, but: {error.strerror or error}.") from None
+    try:
+        content = yaml.load(text, Loader=Loader)
+    except yaml.constructor.ConstructorError as error:
+        reason = f"{error.problem}{_at(error.problem_mark)}"
+        raise InputError(f"config file {path}: expected plain values, got {reason}.") from None
+    except yaml.MarkedYAMLError as error:
+        reason = f"{error.problem or error.context}{_at(error.problem_mark or error.context_mark)}"
+        raise InputError(f"config file {path} is not YAML: {reason}. Mend it there.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # dates that do not exist, characters that no YAML has, nesting without end
+        raise InputError(f"config file {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        got = "nothing" if content is None else f"a {type(content).__name__}"
+        raise InputError(f"config file {path}: expected a mapping, lines such as `lr: 0.05`, got {got}.")
+    named = [(str(key).replace("-", "_"), value) for key, value in content.items() if key != "command"]
+    _refuse_twins(path, [key for key, _ in named])
+    return dict(named)
+
+
+def _refuse_twins(path: Path, keys: list[Any]) -> None:
+    for twin in _twins(keys):
+        raise InputError(f"config file {path}: expected each key once, got {twin!r} twice. Keep one.")
+
+
+def _twins(keys: list[Any]) -> Iterator[Any]:
+    return (key for key in keys if keys.count(key) > 1)
+
+
+def _at(mark: Any) -> str:
+    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""

@@ -25,7 +25,11 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.blocks, self.head = nn.Linear(6, 16), nn.ModuleList([Block(16), Block(16)]), nn.Linear(16, 3)
+        self.stem, self.blocks, self.head = (
+            nn.Linear(6, 16),
+            nn.ModuleList([Block(16), Block(16)]),
+            nn.Linear(16, 3),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -61,7 +65,9 @@ def test_a_strangers_network_runs_resumes_and_is_drawn(tmp_path: Path) -> None:
 def test_the_published_files_of_a_run_made_in_python(tmp_path: Path) -> None:
     x = torch.linspace(-1, 1, 9)[:, None]
     objective = limen.Supervised(nn.Linear(1, 1), x, x, "mse")
-    experiment = limen.Experiment(objective, limen.Polyak(0.1, 0.5), 7, [limen.Train(), limen.Eigs(1, limen.Schedule(2))])
+    experiment = limen.Experiment(
+        objective, limen.Polyak(0.1, 0.5), 7, [limen.Train(), limen.Eigs(1, limen.Schedule(2))]
+    )
     limen.record(tmp_path, experiment)
     assert torch.load(tmp_path / "train_loss_final").shape == (7,)
     assert torch.load(tmp_path / "train_acc_final").isnan().all()

@@ -26,7 +26,9 @@ def build(name: str, **changes: float) -> Dynamics:
 
 
 def bowl(top: float, dtype: torch.dtype = torch.float64) -> Quadratic:
-    return Quadratic(torch.diag(torch.tensor([top, top / 3, top / 10], dtype=dtype)), torch.ones(3, dtype=dtype))
+    return Quadratic(
+        torch.diag(torch.tensor([top, top / 3, top / 10], dtype=dtype)), torch.ones(3, dtype=dtype)
+    )
 
 
 def advance(rule: Dynamics, objective: Objective, state: State, steps: int) -> State:
@@ -50,7 +52,9 @@ def test_converges_below_its_threshold_and_diverges_above(name: str) -> None:
 def test_thresholds_are_where_the_companion_matrix_leaves_the_unit_disc(lr: float, beta: float) -> None:
     def radius(rule: Dynamics, sharpness: float) -> float:
         columns = []
-        objective = Quadratic(torch.tensor([[sharpness]], dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+        objective = Quadratic(
+            torch.tensor([[sharpness]], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        )
         for w, v in ((1.0, 0.0), (0.0, 1.0)):
             state = rule.init(objective, torch.tensor([w], dtype=torch.float64))
             state = state.replace(slots={key: torch.full_like(x, v) for key, x in state.slots.items()})
@@ -100,8 +104,10 @@ def test_an_ensemble_steps_as_its_members_do(name: str) -> None:
     lrs = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     state = rule.init(objective, starts)
     varied = advance(rule, objective, state.replace(hyper={**state.hyper, "lr": lrs}), 5)
-    apart = [advance(build(name, lr=lr), objective, build(name, lr=lr).init(objective, w), 5).w for lr, w in
-             zip(lrs.tolist(), starts, strict=True)]
+    apart = [
+        advance(build(name, lr=lr), objective, build(name, lr=lr).init(objective, w), 5).w
+        for lr, w in zip(lrs.tolist(), starts, strict=True)
+    ]
     assert torch.allclose(varied.w, torch.stack(apart), rtol=1e-13)
 
 

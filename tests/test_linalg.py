@@ -18,7 +18,9 @@ from limen.linalg.projection import gaussian_projection
 
 def symmetric(spectrum: torch.Tensor, seed: int = 0) -> torch.Tensor:
     n = len(spectrum)
-    Q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0]
+    Q = torch.linalg.qr(
+        torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    )[0]
     A = (Q * spectrum) @ Q.T
     return (A + A.T) / 2
 
@@ -26,7 +28,9 @@ def symmetric(spectrum: torch.Tensor, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("seed", range(3))
 def test_finds_the_largest_algebraic_not_the_largest_magnitude(k: int, seed: int) -> None:
-    spectrum = torch.cat([torch.tensor([-50.0, -30.0], dtype=torch.float64), torch.linspace(-1, 9, 198).double()])
+    spectrum = torch.cat(
+        [torch.tensor([-50.0, -30.0], dtype=torch.float64), torch.linspace(-1, 9, 198).double()]
+    )
     found = top_eigenpairs(symmetric(spectrum, seed), k, tol=1e-6)
     assert found.converged
     assert torch.allclose(found.values, spectrum.sort(descending=True).values[:k], rtol=1e-6)

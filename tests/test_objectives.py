@@ -14,7 +14,10 @@ from limen.errors import InputError
 from limen.objectives import supervised
 from limen.registry import families
 
-NETS = [name for family in families("models") for name in family.names[:1]] + ["cnn-bn-tanh", "cnn-avgpool-elu"]
+NETS = [name for family in families("models") for name in family.names[:1]] + [
+    "cnn-bn-tanh",
+    "cnn-avgpool-elu",
+]
 
 
 def objective(net: str = "fc-tanh", loss: str = "mse", n: int = 40, **kwargs: object) -> Supervised:
@@ -28,7 +31,9 @@ def objective(net: str = "fc-tanh", loss: str = "mse", n: int = 40, **kwargs: ob
 def small() -> Supervised:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
-    return Supervised(net, torch.randn(10, 3).double(), torch.randn(10, 2).double(), "mse", physical_batch_size=4)
+    return Supervised(
+        net, torch.randn(10, 3).double(), torch.randn(10, 2).double(), "mse", physical_batch_size=4
+    )
 
 
 def test_linear_least_squares_has_its_closed_form() -> None:
@@ -106,7 +111,9 @@ def test_values_depend_on_chunks_only_with_ghost_batches(net: str) -> None:
     if not whole.ghost_batches:
         assert relative(parts.point(w).grad, whole.point(w).grad) < 1e-12
         assert relative(parts.point(w).hvp(v), whole.point(w).hvp(v)) < 1e-11
-        assert relative(parts.point(w).curvature(10).matvec(v), whole.point(w).curvature(10).matvec(v)) < 1e-11
+        assert (
+            relative(parts.point(w).curvature(10).matvec(v), whole.point(w).curvature(10).matvec(v)) < 1e-11
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -163,7 +170,9 @@ def test_one_pass_serves_all_that_was_declared(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_users_module_is_never_touched() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(108, 10))
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(108, 10)
+    )
     net.train()
     before = copy.deepcopy(net.state_dict())
     x, y = torch.randn(20, 1, 8, 8), torch.arange(20) % 10
@@ -216,9 +225,9 @@ def test_a_users_own_loss() -> None:
     made = Supervised(nn.Linear(2, 1).double(), x, y, absolute, physical_batch_size=4)
     w = made.start()
     assert torch.allclose(made.point(w).loss, (made.point(w).predictions - y).abs().mean())
+    averaged = Supervised(nn.Linear(2, 1).double(), x, y, lambda f, t: (f - t).square().mean())
     with pytest.raises(InputError, match="one loss an example"):
-        made = Supervised(nn.Linear(2, 1).double(), x, y, lambda f, t: (f - t).square().mean())
-        made.point(made.start()).loss  # noqa: B018
+        averaged.point(averaged.start()).loss  # noqa: B018
 
 
 def test_mse_of_a_flat_target_does_not_broadcast() -> None:
@@ -240,7 +249,9 @@ def test_mse_of_a_flat_target_does_not_broadcast() -> None:
         (3, torch.zeros(6, dtype=torch.long), "msee", "Did you mean 'mse'"),
     ],
 )
-def test_refuses_targets_that_do_not_fit(outputs: int, targets: torch.Tensor, loss: str, message: str) -> None:
+def test_refuses_targets_that_do_not_fit(
+    outputs: int, targets: torch.Tensor, loss: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         Supervised(nn.Linear(4, outputs), torch.randn(6, 4), targets, loss)
 

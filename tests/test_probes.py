@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-import pytest
-
-from limen import GD, Eigs, Experiment, Iterates, Need, SharpnessTracker, State, Supervised, data, models
-from limen import registry
+from limen import (
+    GD,
+    Eigs,
+    Experiment,
+    Iterates,
+    Need,
+    SharpnessTracker,
+    State,
+    Supervised,
+    data,
+    models,
+    registry,
+)
 from limen.errors import InputError
 from limen.linalg.krylov import top_eigenpairs
 from limen.probes import Test, Train
@@ -54,7 +64,10 @@ def test_train_and_test_read_their_own_data() -> None:
     test, _ = Test().measure(made.at(state), 0, state, {})
     assert made.test is not None
     assert train == {"train_loss": made.at(state).loss.item(), "train_acc": made.at(state).accuracy.item()}
-    assert test == {"test_loss": made.test.at(state).loss.item(), "test_acc": made.test.at(state).accuracy.item()}
+    assert test == {
+        "test_loss": made.test.at(state).loss.item(),
+        "test_acc": made.test.at(state).accuracy.item(),
+    }
     assert train["train_loss"] != test["test_loss"]
 
 
@@ -99,13 +112,13 @@ def test_a_tracker_serves_a_users_own_loop() -> None:
     assert max(spent[1:]) < spent[0]
 
 
-@pytest.mark.parametrize(
-    ("net", "lr", "steps"), [("fc-tanh", 0.5, 300), ("cnn-relu", 0.06, 260)]
-)
+@pytest.mark.parametrize(("net", "lr", "steps"), [("fc-tanh", 0.5, 300), ("cnn-relu", 0.06, 260)])
 def test_every_eigenvalue_through_the_edge_is_within_tolerance(net: str, lr: float, steps: int) -> None:
     """float32 along the run, against a tight float64 solve at the same weights from a fresh random block."""
     made = data.load("digits", {"n": 200})
-    module = models.build(net, input_shape=made.input_shape, outputs=10, arguments={"width": 24 if "fc" in net else 8})
+    module = models.build(
+        net, input_shape=made.input_shape, outputs=10, arguments={"width": 24 if "fc" in net else 8}
+    )
     single = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float32)
     double = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float64)
     experiment = Experiment(single, GD(lr), steps, [Eigs(3, Schedule(10))])
@@ -113,8 +126,12 @@ def test_every_eigenvalue_through_the_edge_is_within_tolerance(net: str, lr: flo
     for event in experiment.run():
         if isinstance(event, Record):
             tight = top_eigenpairs(
-                double.point(state.w.double(), need=Need.CURVATURE).curvature(), 3, tol=1e-7,
-                generator=torch.Generator().manual_seed(event.step + 1), max_products=2000, max_basis=60,
+                double.point(state.w.double(), need=Need.CURVATURE).curvature(),
+                3,
+                tol=1e-7,
+                generator=torch.Generator().manual_seed(event.step + 1),
+                max_products=2000,
+                max_basis=60,
             )
             assert tight.converged
             found = torch.tensor(event.values["eigs"], dtype=torch.float64)

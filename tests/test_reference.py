@@ -15,7 +15,20 @@ import numpy as np
 import pytest
 import torch
 
-from limen import GD, Eigs, Experiment, Nesterov, Polyak, Run, Schedule, Supervised, Train, data, find_runs, models
+from limen import (
+    GD,
+    Eigs,
+    Experiment,
+    Nesterov,
+    Polyak,
+    Run,
+    Schedule,
+    Supervised,
+    Train,
+    data,
+    find_runs,
+    models,
+)
 from limen.cli.main import main
 from limen.types import Dynamics, Record
 
@@ -48,7 +61,9 @@ def test_agrees_with_the_published_code_on_chebyshev(name: str, tmp_path: Path) 
     assert run.threshold is not None
     expected = np.array(theirs["eigs"])
     # in measurements; a top eigenvalue that has halved has been over the threshold since the last one
-    crossing = int(np.argmax((expected[1:, 0] > run.threshold) | (expected[1:, 0] < expected[:-1, 0] / 2))) + 1
+    crossing = (
+        int(np.argmax((expected[1:, 0] > run.threshold) | (expected[1:, 0] < expected[:-1, 0] / 2))) + 1
+    )
     before = slice(0, crossing)
     assert len(eigs.values) == len(expected)
     # each eigenvalue to 1e-3; the second is a hundredth of the first and carries its rounding
@@ -59,17 +74,23 @@ def test_agrees_with_the_published_code_on_chebyshev(name: str, tmp_path: Path) 
     losses = run.series("train_loss").values[::every]
     assert relative(losses, theirs["train_loss"])[: steps // every].max() < 1e-4
     iterates = run.series("iterates").values
-    away = np.linalg.norm(iterates - np.array(theirs["iterates"]), axis=1) / np.linalg.norm(theirs["iterates"], axis=1)
+    away = np.linalg.norm(iterates - np.array(theirs["iterates"]), axis=1) / np.linalg.norm(
+        theirs["iterates"], axis=1
+    )
     assert away[before].max() < 1e-4
     tail = slice(crossing * theirs["eig_freq"] // every, None)
     assert abs(losses[tail].mean() / np.mean(theirs["train_loss"][tail]) - 1) < 0.1
-    if theirs["command"].split()[6:7] != ["--opt"]:  # heavy ball is thrown far below its threshold and climbs again
+    if theirs["command"].split()[6:7] != [
+        "--opt"
+    ]:  # heavy ball is thrown far below its threshold and climbs again
         assert abs(eigs.values[crossing:, 0].mean() / run.threshold - 1) < 0.03
 
 
 def test_agrees_with_the_published_code_on_cifar_shaped_data(cifar_like: Path, tmp_path: Path) -> None:
     theirs = reference("gd_cifar10-1k-shaped_fc-tanh_mse_lr0.02")
-    run = rerun(theirs["command"], tmp_path, "--data_dir", str(cifar_like), "--test_freq", "-1", "--save_model")
+    run = rerun(
+        theirs["command"], tmp_path, "--data_dir", str(cifar_like), "--test_freq", "-1", "--save_model"
+    )
     assert relative(run.series("train_loss").values, theirs["train_loss"]).max() < 1e-5
     assert relative(run.series("eigs").values, theirs["eigs"]).max() < 1e-3
     assert np.abs(run.series("train_acc").values - theirs["train_acc"]).max() <= 1e-3
@@ -93,9 +114,13 @@ def test_test_metrics_agree_on_the_images_that_the_reference_used(cifar_like: Pa
         state, _ = rule.step(objective.at(state, need=rule.need), state)
 
 
-@pytest.mark.parametrize(("net", "loss"), [("fc-tanh", "mse"), ("cnn-bn-relu", "ce"), ("cnn-avgpool-elu", "mse")])
+@pytest.mark.parametrize(
+    ("net", "loss"), [("fc-tanh", "mse"), ("cnn-bn-relu", "ce"), ("cnn-avgpool-elu", "mse")]
+)
 def test_first_losses(net: str, loss: str, cifar_like: Path, tmp_path: Path) -> None:
-    words = f"gd cifar10-1k {net} {loss} 0.02 3 --seed 5 --test_freq -1 --data_dir {shlex.quote(str(cifar_like))}"
+    words = (
+        f"gd cifar10-1k {net} {loss} 0.02 3 --seed 5 --test_freq -1 --data_dir {shlex.quote(str(cifar_like))}"
+    )
     run = rerun(words, tmp_path)
     expected = reference("first_losses")[f"{net}|{loss}"]["train_loss"]
     assert relative(run.series("train_loss").values, expected).max() < 1e-4
@@ -109,7 +134,11 @@ def follow(rule: Dynamics, degree: int, steps: int, freq: int) -> tuple[np.ndarr
     threshold = rule.threshold()
     assert threshold is not None
     events = Experiment(objective, rule, steps, [Train(), Eigs(1, Schedule(freq))]).run()
-    seen = [(e.step, e.values["eigs"][0] / threshold) for e in events if isinstance(e, Record) and e.probe == "eigs"]
+    seen = [
+        (e.step, e.values["eigs"][0] / threshold)
+        for e in events
+        if isinstance(e, Record) and e.probe == "eigs"
+    ]
     at, ratios = zip(*seen, strict=True)
     return np.array(at), np.array(ratios)
 

@@ -22,7 +22,9 @@ def bowl() -> Quadratic:
 def digits_like(**kwargs: object) -> Supervised:
     torch.manual_seed(0)
     x, y = torch.randn(40, 5), torch.arange(40) % 3
-    return Supervised(nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)), x, y, "ce", test=(x, y), **kwargs)  # type: ignore[arg-type]
+    return Supervised(
+        nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)), x, y, "ce", test=(x, y), **kwargs
+    )  # type: ignore[arg-type]
 
 
 def test_measures_before_the_update_and_ends_after_the_last() -> None:
@@ -41,7 +43,9 @@ def test_measures_before_the_update_and_ends_after_the_last() -> None:
 
 
 def test_going_on_from_any_mark_gives_the_same_events() -> None:
-    experiment = Experiment(digits_like(), GD(0.1), 12, [Train(), Test(Schedule(3)), Eigs(2, Schedule(4)), Iterates(3)])
+    experiment = Experiment(
+        digits_like(), GD(0.1), 12, [Train(), Test(Schedule(3)), Eigs(2, Schedule(4)), Iterates(3)]
+    )
     whole = list(experiment.run())
     records = [e for e in whole if isinstance(e, Record)]
     for mark in [e for e in whole if isinstance(e, Mark)]:
@@ -49,7 +53,10 @@ def test_going_on_from_any_mark_gives_the_same_events() -> None:
         expected = [r for r in records if r.step >= mark.step]
         assert [(r.probe, r.step, r.t) for r in again] == [(r.probe, r.step, r.t) for r in expected]
         for ours, theirs in zip(again, expected, strict=True):
-            assert all(torch.equal(torch.as_tensor(ours.values[k]), torch.as_tensor(theirs.values[k])) for k in theirs.values)
+            assert all(
+                torch.equal(torch.as_tensor(ours.values[k]), torch.as_tensor(theirs.values[k]))
+                for k in theirs.values
+            )
 
 
 def test_probes_look_at_their_steps_only() -> None:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from limen.types import Schedule as Schedule
     from limen.types import State as State
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

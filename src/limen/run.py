@@ -103,7 +103,9 @@ class Experiment:
         for step in range(mark.step, self.steps):
             yield Mark(step, state, dict(memory))
             due = [probe for probe in self.probes if probe.schedule.due(step)]
-            need = functools.reduce(operator.or_, (probe.need for probe in due), self.dynamics.need | Need.LOSS)
+            need = functools.reduce(
+                operator.or_, (probe.need for probe in due), self.dynamics.need | Need.LOSS
+            )
             point = self.objective.at(state, self.stream(step), need)
             finite = math.isfinite(point.loss.item())
             if not finite:

@@ -246,7 +246,9 @@ class Probe(ABC):
         return {"every": self.schedule.every}
 
     @abstractmethod
-    def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
+    def measure(
+        self, point: Point, step: int, state: State, memory: Memory
+    ) -> tuple[dict[str, Value], Memory]:
         """Return the values by name and the new memory; numbers and short lists go to text, tensors to blocks."""
 
 

@@ -35,7 +35,9 @@ def _judge(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     match error:
         case LimenError():
             where = place_of(error.__cause__) if error.__cause__ is not None else None
-            return error.exit_code, f"{error} (At {where}.)" if where and where not in str(error) else str(error)
+            return error.exit_code, f"{error} (At {where}.)" if where and where not in str(error) else str(
+                error
+            )
         case cyclopts.CycloptsError():
             return USAGE, _usage(error, words)
         case KeyboardInterrupt():
@@ -104,7 +106,9 @@ def _expected(argument: cyclopts.Argument) -> str:
         return " or ".join(choices)
     option = argument.name
     named = {bool: "True or False", dict: f"single values, as in {option}.width 400"}
-    return next((text for kind, text in named.items() if kind.__name__ in str(argument.hint)), "another value")
+    return next(
+        (text for kind, text in named.items() if kind.__name__ in str(argument.hint)), "another value"
+    )
 
 
 def _flag_before(word: str, words: Sequence[str]) -> str | None:

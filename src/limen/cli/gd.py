@@ -17,15 +17,21 @@ if TYPE_CHECKING:
 
 STATUS_CODES = {Status.FINISHED: 0, Status.DIVERGED: 3, Status.INTERRUPTED: 130}
 
+USAGE = "Usage: limen gd [OPTIONS] DATASET ARCH LOSS LR MAX_STEPS"
+
 HELP = """Train by full-batch descent and track the top Hessian eigenvalues.
 
-The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR, and goes on with --resume if it is interrupted.
+The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR; --resume goes on with one that was interrupted.
 """
+
+EXAMPLE = """Example, through the edge of stability in a minute:
+  limen gd chebyshev-5-20 regression mse 0.2 6000 --neigs 2 --eig_freq 50"""
 
 
 def register(app: App) -> None:
     """Add the command."""
-    app.command(command(GDSpec, execute), name="gd", help=HELP)
+    function = command(GDSpec, execute)
+    app.command(function, name="gd", help=HELP, usage=USAGE, help_epilogue=EXAMPLE)
 
 
 def execute(spec: Spec, execution: Execution) -> int:

@@ -20,7 +20,9 @@ def register(app: App) -> None:
 
 
 def ls(
-    results: Annotated[str | None, Parameter(help="Folder of results (default: $RESULTS, else results).")] = None,
+    results: Annotated[
+        str | None, Parameter(help="Folder of results (default: $RESULTS, else results).")
+    ] = None,
 ) -> int:
     """List runs: status, last step, training loss, sharpness over threshold, folder."""
     from limen import store
@@ -32,7 +34,10 @@ def ls(
     if not runs:
         print(f"no runs in {root}")
         return 0
-    rows = [("status", "step", "train_loss", "sharpness/threshold", "run"), *(_row(run, root) for run in runs)]
+    rows = [
+        ("status", "step", "train_loss", "sharpness/threshold", "run"),
+        *(_row(run, root) for run in runs),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter, Token
 
@@ -20,15 +20,40 @@ NAMES = Parameter(name_transform=lambda name: name, negative=())
 """Options keep the underscores of the published commands; hyphens are accepted too."""
 
 GROUPS = {
-    "Problem": ("dataset", "arch", "loss", "opt", "lr", "beta", "max_steps", "seed", "dtype", "model", "data"),
+    "Problem": (
+        "dataset",
+        "arch",
+        "loss",
+        "opt",
+        "lr",
+        "beta",
+        "max_steps",
+        "seed",
+        "dtype",
+        "model",
+        "data",
+    ),
     "Stopping": ("acc_goal", "loss_goal"),
     "Measurements": (
         *("neigs", "eig_freq", "eig_tol", "abridged_size", "nproj", "iterate_freq", "test_freq"),
         *("save_freq", "save_model"),
     ),
-    "Running": ("device", "physical_batch_size", "results", "data_dir", "checkpoint_freq", "config"),
+    "Running": (
+        "device",
+        "physical_batch_size",
+        "results",
+        "data_dir",
+        "checkpoint_freq",
+        "config",
+        "resume",
+        "overwrite",
+        "quiet",
+    ),
 }
 """Where the help shows an option; one that is not here belongs to the problem."""
+
+SWITCHES: set[str] = set()
+"""Options that stand alone or before True or False."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,32 +100,38 @@ def command(cls: type[S], action: Callable[[S, Execution], int]) -> Callable[...
 def _parameters(cls: type[Spec]) -> list[inspect.Parameter]:
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    ordered = [*cls.POSITIONAL, *(name for name in fields if name not in cls.POSITIONAL)]
+    ordered = [*cls.POSITIONAL, *sorted(fields.keys() - set(cls.POSITIONAL), key=_place)]
     parameters = []
     for name in ordered:
-        text, default = help_of(hints[name]), fields[name].default
-        required = default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING
-        shown = "" if required or default in (None, dataclasses.MISSING) else f" [default: {default}]"
-        about = Parameter(help=text + shown, show_default=False, converter=_converter(hints[name]))
-        positional = name in cls.POSITIONAL
-        # a YAML file may give what the command line leaves out: what is required is judged after merging
-        parameters.append(_parameter(name, Annotated[hints[name] | None, about], positional=positional))
-    config = Annotated[str | None, Parameter(help="YAML file with any of these; the command line wins.")]
-    parameters.append(_parameter("config", config))
+        kind, default = plain(hints[name]), fields[name].default
+        shown = "" if default in (None, dataclasses.MISSING) else f" [default: {default}]"
+        # numbers and choices stay words: `config.validate` judges them, whatever file or line they come from
+        converter = None if kind is bool or get_origin(kind) is dict else _word
+        about = Parameter(help=help_of(hints[name]) + shown, converter=converter, group=_group(name))
+        parameters.append(_parameter(name, kind, about, positional=name in cls.POSITIONAL))
+        SWITCHES.update({name} if kind is bool else ())
+    config = "YAML file with any of these, by name; what the command line says goes before."
+    parameters.append(_parameter("config", str, Parameter(help=config, group=_group("config"))))
     for name, text in EXECUTION_HELP.items():
-        parameters.append(_parameter(name, Annotated[bool | None, Parameter(help=text, show_default=False)]))
+        parameters.append(_parameter(name, bool, Parameter(help=text, group=_group(name))))
+        SWITCHES.add(name)
     return parameters
 
 
-def _parameter(name: str, annotation: Any, *, positional: bool = False) -> inspect.Parameter:
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=None, annotation=annotation)
+def _parameter(name: str, kind: Any, about: Parameter, *, positional: bool = False) -> inspect.Parameter:
+    # a YAML file may give what the command line leaves out: what is required is judged after merging
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, about])
 
 
-def _converter(annotation: Any) -> Callable[[Any, Any], Any] | None:
-    """Leave numbers and choices as words: `config.validate` judges them, whatever file or line they come from."""
-    plain = getattr(annotation, "__origin__", annotation)
-    return None if plain is bool or getattr(plain, "__origin__", plain) is dict else _word
+def _group(name: str) -> Group:
+    title = next((title for title, names in GROUPS.items() if name in names), "Problem")
+    return Group(title, sort_key=list(GROUPS).index(title))
+
+
+def _place(name: str) -> int:
+    ordered = [name for names in GROUPS.values() for name in names]
+    return ordered.index(name) if name in ordered else 0
 
 
 def _word(kind: Any, tokens: list[Token]) -> str:
@@ -119,11 +150,14 @@ def _merge(file: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:
 
 def normalise(words: list[str]) -> list[str]:
     """Join `--flag True` to `--flag=True`: the published commands take their switches either way."""
-    flags = {f"--{name}" for name in ("save_model", *EXECUTION_HELP)}
     out: list[str] = []
     for word in words:
-        if out and word.lower() in ("true", "false") and "--" + out[-1][2:].replace("-", "_") in flags:
+        if out and word.lower() in ("true", "false") and _is_switch(out[-1]):
             out[-1] = f"{out[-1]}={word}"
         else:
             out.append(word)
     return out
+
+
+def _is_switch(word: str) -> bool:
+    return word.startswith("--") and word[2:].replace("-", "_") in SWITCHES

@@ -16,7 +16,8 @@ def register(app: App) -> None:
 def plot(
     *runs: Annotated[str, Parameter(help="Folders of runs, overlaid.", required=True)],
     output: Annotated[
-        str | None, Parameter(name=["--output", "-o"], help="PNG, PDF or SVG (default: curves.png in the first run).")
+        str | None,
+        Parameter(name=["--output", "-o"], help="PNG, PDF or SVG (default: curves.png in the first run)."),
     ] = None,
     x: Annotated[Literal["step", "time"], Parameter(help="Abscissa: steps, or lr x steps.")] = "step",
 ) -> int:

@@ -30,11 +30,15 @@ def load(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"config file {path}: expected a YAML file, but there is none. Mend its name.") from None
+        raise InputError(
+            f"config file {path}: expected a YAML file, but there is none. Mend its name."
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"config file {path}: expected YAML text in UTF-8, got other bytes.") from None
     except OSError as error:
-        raise InputError(f"config file {path}: expected a YAML file, but: {error.strerror or error}.") from None
+        raise InputError(
+            f"config file {path}: expected a YAML file, but: {error.strerror or error}."
+        ) from None
     try:
         content = yaml.load(text, Loader=Loader)
     except yaml.constructor.ConstructorError as error:

@@ -103,7 +103,9 @@ def from_tensors(made: Any, name: str = "data") -> Dataset:
     for x, y in ((inputs, targets), (test_inputs, test_targets)):
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
             shapes = f"{tuple(x.shape)} and {tuple(y.shape)}"
-            raise InputError(f"data set {name!r}: need as many targets as inputs, and some; got shapes {shapes}.")
+            raise InputError(
+                f"data set {name!r}: need as many targets as inputs, and some; got shapes {shapes}."
+            )
     if targets.is_floating_point() or targets.ndim != 1:
         return Dataset(inputs, targets, test_inputs, test_targets)
     targets, test_targets = targets.long(), test_targets.long()

@@ -139,7 +139,9 @@ def _kato_temple(ritz: Tensor, residuals: Tensor, R: Tensor, k: int) -> Tensor:
     return errors
 
 
-def _start_block(A: LinearOperator, m: int, start: Tensor | None, generator: torch.Generator | None) -> Tensor:
+def _start_block(
+    A: LinearOperator, m: int, start: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
     given = torch.empty(0, A.n, dtype=A.dtype, device=A.device) if start is None else start
     if given.ndim != 2 or given.shape[1] != A.n:
         raise InputError(f"start must have shape (rows, {A.n}), got {tuple(given.shape)}.")

@@ -29,7 +29,11 @@ class FunctionOperator(LinearOperator):
     """A symmetric operator given by a function on rows, (k, n) to (k, n)."""
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], n: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+        self,
+        function: Callable[[Tensor], Tensor],
+        n: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.function, self.n, self.dtype, self.device = function, n, dtype, torch.device(device)
 

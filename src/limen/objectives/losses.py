@@ -51,7 +51,9 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
         prepared = targets if labels else targets.to(dtype)
-        return Loss(name, _summed(loss, name), _matches_label if labels and len(outputs) == 1 else None, prepared)
+        return Loss(
+            name, _summed(loss, name), _matches_label if labels and len(outputs) == 1 else None, prepared
+        )
     if loss not in ("mse", "ce"):
         known = ("ce", "mse")
         raise InputError(f"unknown loss {loss!r}.{nearest(loss, known)} There are: {', '.join(known)}.")
@@ -88,7 +90,11 @@ def _check_labels(targets: Tensor, outputs: tuple[int, ...]) -> None:
 
 def _check_soft(targets: Tensor, outputs: tuple[int, ...]) -> None:
     fits = targets.ndim == 2 and tuple(targets.shape[1:]) == outputs and outputs[0] > 1
-    if not fits or bool((targets < 0).any()) or not torch.allclose(targets.sum(1), targets.new_ones(()), atol=1e-4):
+    if (
+        not fits
+        or bool((targets < 0).any())
+        or not torch.allclose(targets.sum(1), targets.new_ones(()), atol=1e-4)
+    ):
         raise InputError(
             "loss ce needs class labels (n,) or class probabilities (n, classes), "
             f"got real-valued targets of shape {tuple(targets.shape)}; use mse for a regression."

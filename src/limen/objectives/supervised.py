@@ -94,7 +94,9 @@ class Supervised(Objective):
 
     def _load(self, inputs: Tensor, targets: Tensor, loss: str | PerExample) -> None:
         if len(inputs) != len(targets) or len(inputs) == 0:
-            raise InputError(f"need as many targets as inputs, and some: got {len(inputs)} and {len(targets)}.")
+            raise InputError(
+                f"need as many targets as inputs, and some: got {len(inputs)} and {len(targets)}."
+            )
         self.inputs = inputs.to(self.device, self.dtype if inputs.is_floating_point() else inputs.dtype)
         try:
             with torch.no_grad():
@@ -126,9 +128,10 @@ class Supervised(Objective):
 
     def unflatten(self, w: Tensor) -> dict[str, Tensor]:
         """Return views of `w` (p,) by parameter name."""
-        pieces = w.split(self._sizes)
+        pieces = torch.split(w, self._sizes)
         return {
-            name: piece.view(shape) for name, piece, shape in zip(self._names, pieces, self._shapes, strict=True)
+            name: piece.view(shape)
+            for name, piece, shape in zip(self._names, pieces, self._shapes, strict=True)
         }
 
     def state_dict(self, state: State) -> dict[str, Tensor]:
@@ -167,7 +170,9 @@ class Supervised(Objective):
         point = self.point(self.start())
 
         def saved(size: int) -> int:
-            return graph_bytes(lambda: point.graph(slice(0, size)), [self.inputs, self._targets, *self.module.buffers()])
+            return graph_bytes(
+                lambda: point.graph(slice(0, size)), [self.inputs, self._targets, *self.module.buffers()]
+            )
 
         low, high = saved(few), saved(more)
         slope = (high - low) / max(1, more - few)
@@ -316,7 +321,9 @@ class SupervisedPoint(Point):
             if Need.PREDICTIONS in need:
                 outputs_kept.append(outputs.detach())
         self._loss = torch.stack(losses).sum()
-        self._correct = torch.stack(hits).sum().to(w.dtype) if hits else torch.full_like(self._loss, torch.nan)
+        self._correct = (
+            torch.stack(hits).sum().to(w.dtype) if hits else torch.full_like(self._loss, torch.nan)
+        )
         if grad is not None:
             self._grad = grad
         if outputs_kept:

@@ -66,7 +66,9 @@ class Eigs(Probe):
         )
         return found, {"block": found.block}
 
-    def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
+    def measure(
+        self, point: Point, step: int, state: State, memory: Memory
+    ) -> tuple[dict[str, Value], Memory]:
         """Solve from the last solve's vectors."""
         found, memory = self.solve(point, step, memory)
         values: dict[str, Value] = {

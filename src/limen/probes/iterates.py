@@ -34,7 +34,9 @@ class Iterates(Probe):
         """Return its settings."""
         return super().describe() | {"nproj": self.nproj}
 
-    def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
+    def measure(
+        self, point: Point, step: int, state: State, memory: Memory
+    ) -> tuple[dict[str, Value], Memory]:
         """Project the parameters."""
         return {"iterates": gaussian_projection(state.w, self.nproj)}, memory
 

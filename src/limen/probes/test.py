@@ -24,7 +24,9 @@ class Test(Probe):
             raise InputError("the test probe needs held-out data: give the objective test=(inputs, targets).")
         return {}
 
-    def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
+    def measure(
+        self, point: Point, step: int, state: State, memory: Memory
+    ) -> tuple[dict[str, Value], Memory]:
         """Evaluate the held-out data at the same parameters."""
         held_out = point.objective.test
         assert held_out is not None  # init saw it

@@ -16,7 +16,9 @@ class Train(Probe):
     name = "train"
     need = Need.LOSS
 
-    def measure(self, point: Point, step: int, state: State, memory: Memory) -> tuple[dict[str, Value], Memory]:
+    def measure(
+        self, point: Point, step: int, state: State, memory: Memory
+    ) -> tuple[dict[str, Value], Memory]:
         """Read loss and accuracy of the point."""
         return loss_and_accuracy(point, "train"), memory
 

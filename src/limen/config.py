@@ -69,7 +69,7 @@ class Spec:
     dataset: Annotated[str, doc("Data set (`limen data` lists them), or your own as module:function.")]
     arch: Annotated[str, doc("Network, such as fc-tanh or cnn-relu, or your own as module:function.")]
     loss: Annotated[str, doc("ce (cross-entropy) or mse (half the squared distance).")]
-    seed: Annotated[int, Interval(ge=0, lt=2**63), doc("Seed of the initial weights.")] = 0
+    seed: Annotated[int, Interval(ge=0, le=2**63 - 1), doc("Seed of the initial weights.")] = 0
     physical_batch_size: Annotated[
         int, Ge(1), doc("Examples on the device at once; BatchNorm's ghost batch.")
     ] = 1000
@@ -233,7 +233,7 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
         origin: the file a value came from, for messages; nothing for the command line.
 
     Raises:
-        InputError: a key is unknown or missing, or a value has the wrong type or range; all faults are listed.
+        InputError: a key is unknown or missing, or a value has the wrong type or range; all are listed.
     """
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -332,7 +332,8 @@ def build(spec: Spec) -> Built:
     )
     if spec.neigs > objective.dim:
         raise InputError(
-            f"neigs: expected at most {objective.dim}, the number of parameters of {spec.arch}, got {spec.neigs}."
+            f"neigs: expected at most {objective.dim}, the number of parameters of {spec.arch}, "
+            f"got {spec.neigs}."
         )
     experiment = Experiment(
         objective,

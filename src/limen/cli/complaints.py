@@ -70,8 +70,9 @@ def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
     more = f"`{command} --help` says what there is."
     match error:
         case cyclopts.UnknownCommandError(unused_tokens=[word, *_]):
-            known = [name for name in error.app or () if not name.startswith("-")]
-            kind = "option" if word.startswith("-") else "command"
+            option = word.startswith("-")
+            known = [name for name in error.app or () if name.startswith("-") == option]
+            kind = "option" if option else "command"
             return f"unknown {kind} {word!r}.{nearest(word, known)} There are: {', '.join(known)}. {more}"
         case cyclopts.UnknownOptionError():
             given = (error.token.keyword or error.token.value).split("=")[0]
@@ -81,7 +82,7 @@ def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
         case cyclopts.UnusedCliTokensError(unused_tokens=[word, *_]):
             if flag := _flag_before(word, words):
                 return f"{flag.lstrip('-')}: expected True or False, or no word after it, got {word!r}."
-            return f"unexpected argument {word!r}: {command} takes no more than were given before it. {more}"
+            return f"unexpected argument {word!r}: {command} does not take it there. {more}"
         case cyclopts.CoercionError(argument=argument) if argument is not None:
             value = argument.tokens[-1].value if error.token is None else error.token.value
             return f"{_name(argument)}: expected {_expected(argument)}, got {value!r}."

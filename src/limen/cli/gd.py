@@ -21,7 +21,7 @@ USAGE = "Usage: limen gd [OPTIONS] DATASET ARCH LOSS LR MAX_STEPS"
 
 HELP = """Train by full-batch descent and track the top Hessian eigenvalues.
 
-The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR; --resume goes on with one that was interrupted.
+The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR. An interrupted one goes on with --resume.
 """
 
 EXAMPLE = """Example, through the edge of stability in a minute:

@@ -11,7 +11,7 @@ SECONDS = 5
 def state() -> dict[str, str | bool] | None:
     """Return the commit of the working directory's repository and whether tracked files differ from it.
 
-    None where there is no repository, no commit, or no git that answers within a few seconds: a run needs none.
+    None where there is no repository, no commit, or no git that answers soon: a run needs none.
     """
     commit = _git("rev-parse", "--verify", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no") if commit else None

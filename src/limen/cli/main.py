@@ -27,8 +27,8 @@ for _module in (gd, ls, show, plot, data):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status.
 
-    0 done; 1 failed; 2 bad input; 3 the run diverged; 130 interrupted. Errors are one message on standard error;
-    the environment variable LIMEN_TRACEBACK=1 adds where they came from.
+    0 done; 1 failed; 2 bad input; 3 the run diverged; 130 interrupted. An error is one message on standard
+    error; the environment variable LIMEN_TRACEBACK=1 adds where it came from.
     """
     words = normalise(list(sys.argv[1:] if argv is None else argv))
     try:

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter, Token
 
 from limen.cli import yaml_file
 from limen.config import Spec, help_of, validate
+from limen.errors import InputError
 from limen.registry.values import plain
 
 S = TypeVar("S", bound=Spec)
@@ -79,12 +80,16 @@ EXECUTION_HELP = {
 
 
 def command(cls: type[S], action: Callable[[S, Execution], int]) -> Callable[..., int]:
-    """Return a function whose signature is the fields of `cls` and that runs `action` on the spec it is given."""
+    """Return a function that takes the fields of `cls` and runs `action` on the spec they make."""
 
     def run(*args: Any, **given: Any) -> int:
         bound = run.__signature__.bind(*args, **given).arguments  # type: ignore[attr-defined]
         config = bound.pop("config", None)
         execution = Execution(**{key: bound.pop(key) for key in EXECUTION_HELP if key in bound})
+        if execution.resume and execution.overwrite:
+            raise InputError(
+                "resume, overwrite: expected one of them, got both. Go on with the run, or discard it."
+            )
         words = {key: value for key, value in bound.items() if value is not None}
         file = yaml_file.load(Path(config)) if config is not None else {}
         origin = {key: str(config) for key in file if key not in words}

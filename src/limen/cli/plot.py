@@ -21,7 +21,7 @@ def plot(
     ] = None,
     x: Annotated[Literal["step", "time"], Parameter(help="Abscissa: steps, or lr x steps.")] = "step",
 ) -> int:
-    """Draw loss, accuracy and eigenvalues with the threshold and the crossing, and print the figure's path."""
+    """Draw loss, accuracy and eigenvalues with threshold and crossing, and print the figure's path."""
     from limen import store
     from limen.plots import curves
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def show(run: Annotated[str, Parameter(help="Folder of the run.")]) -> int:
     return 0
 
 
-def _table(title: str, rows: dict[str, object]) -> None:
+def _table(title: str, rows: Mapping[str, object]) -> None:
     if rows:
         print(title)
     width = max((len(key) for key in rows), default=0)

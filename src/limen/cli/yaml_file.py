@@ -41,9 +41,13 @@ def load(path: Path) -> dict[str, Any]:
         ) from None
     try:
         content = yaml.load(text, Loader=Loader)
+    except InputError:
+        raise
     except yaml.constructor.ConstructorError as error:
-        reason = f"{error.problem}{_at(error.problem_mark)}"
-        raise InputError(f"config file {path}: expected plain values, got {reason}.") from None
+        reason = str(error.problem).replace("could not determine a constructor for", "it has")
+        raise InputError(
+            f"config file {path}: expected plain values, but {reason}{_at(error.problem_mark)}."
+        ) from None
     except yaml.MarkedYAMLError as error:
         reason = f"{error.problem or error.context}{_at(error.problem_mark or error.context_mark)}"
         raise InputError(f"config file {path} is not YAML: {reason}. Mend it there.") from None

@@ -82,7 +82,7 @@ def top_eigenpairs(
     Examples:
         >>> A = torch.diag(torch.tensor([5.0, 1.0, 4.0, -7.0], dtype=torch.float64))
         >>> top_eigenpairs(A, 2).values
-        tensor([5., 4.], dtype=torch.float64)
+        tensor([5.0000, 4.0000], dtype=torch.float64)
     """
     A = as_operator(A)
     n = A.n

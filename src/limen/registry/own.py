@@ -88,7 +88,7 @@ def _evaluated(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def place_of(error: BaseException) -> str | None:
-    """Return file, line and function of the user's own code nearest to where `error` arose, if any is there."""
+    """Return file, line and function of the user's own code that `error` came through last; None if none."""
     found = None
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_short(error.filename)}, line {error.lineno}"

@@ -173,7 +173,7 @@ def _one_of(choices: tuple[Any, ...]) -> Callable[[Any], Any]:
 
 READERS: dict[Any, tuple[str, Callable[[Any], Any] | None]] = {
     int: ("a whole number", _whole),
-    float: ("a number", _number),
+    float: ("a finite number", _number),
     bool: ("True or False", _switch),
     str: ("text", _text),
     dict: ("a mapping such as {width: 400}", _mapping),

@@ -1,0 +1,1 @@
+"""Benchmarks: each `bench_*.py` measures one thing in pairs, in one process, and prints ratios."""

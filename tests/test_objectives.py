@@ -189,6 +189,19 @@ def test_the_users_module_is_never_touched() -> None:
     net.load_state_dict(made.state_dict(state), strict=False)
 
 
+def test_a_callers_no_grad_does_not_reach_inside() -> None:
+    made = small()
+    w = made.start()
+    outside = made.point(w, need=Need.CURVATURE)
+    expected = outside.grad, outside.hvp(w), outside.d3(w, w)
+    with torch.no_grad():
+        inside = made.point(w, need=Need.CURVATURE)
+        found = made.point(w).grad, inside.hvp(w), inside.d3(w, w)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+        assert theirs.norm() > 0
+
+
 def test_state_dict_goes_back_into_the_module() -> None:
     made = objective("cnn-bn-tanh")
     w = made.start() + 1

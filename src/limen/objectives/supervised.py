@@ -247,6 +247,7 @@ class SupervisedPoint(Point):
         """Return the Hessian of the mean loss over the first `subset` examples (all if None or more)."""
         return Hessian(self, min(subset or self.n, self.n))
 
+    @torch.enable_grad()
     def d3(self, u: Tensor, v: Tensor) -> Tensor:
         """Return ∇(uᵀHv) (p,) for two directions (p,), by a third reverse pass over each chunk."""
         out = torch.zeros_like(self.w)
@@ -265,6 +266,7 @@ class SupervisedPoint(Point):
         for first in range(0, stop, size):
             yield slice(first, min(first + size, stop))
 
+    @torch.enable_grad()  # a caller's own loop may well sit under no_grad
     def graph(self, chunk: slice) -> ChunkGraph:
         """Evaluate one chunk with a gradient that can be differentiated again."""
         leaves = self._leaves()
@@ -272,15 +274,26 @@ class SupervisedPoint(Point):
         grads = _gradients(loss, leaves, create_graph=True)
         return ChunkGraph(leaves, grads, loss.detach(), outputs.detach())
 
+    @torch.enable_grad()
+    def _gradient(self, chunk: slice) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        leaves = self._leaves()
+        outputs, loss = self._forward(leaves, chunk)
+        return outputs, loss, _gradients(loss, leaves)
+
     def kept_graph(self, chunk: slice) -> ChunkGraph:
         """Return the chunk's graph, from memory if it was kept; keep it if the budget allows."""
         key = (chunk.start, chunk.stop)
         if key in self._kept:
             return self._kept[key]
         made = self.graph(chunk)
-        if len(self._kept) < self.objective.kept_chunks():
+        if len(self._kept) < self._room:
             self._kept[key] = made
         return made
+
+    @functools.cached_property
+    def _room(self) -> int:
+        """How many chunks this point may keep: settled once, as keeping them changes what is free."""
+        return self.objective.kept_chunks()
 
     def _leaves(self) -> list[Tensor]:
         return [x.detach().requires_grad_() for x in self.objective.unflatten(self.w).values()]
@@ -306,9 +319,7 @@ class SupervisedPoint(Point):
                 made = self.kept_graph(chunk)
                 outputs, loss, grads = made.outputs, made.loss, made.grads
             elif grad is not None:
-                leaves = self._leaves()
-                outputs, loss = self._forward(leaves, chunk)
-                grads = _gradients(loss, leaves)
+                outputs, loss, grads = self._gradient(chunk)
             else:
                 with torch.no_grad():
                     outputs, loss = self._forward(self._leaves(), chunk)

@@ -13,7 +13,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 # The main job on embedded data: gradient descent through the edge of stability.
-DEMO := gd chebyshev-5-20 regression mse 0.2 6000 --neigs 2 --eig_freq 50
+DEMO := gd digits fc-tanh mse 0.2 600 --neigs 2 --eig_freq 10 --test_freq 10
 
 .PHONY: demo test check bench slow clean help
 

@@ -25,14 +25,18 @@ def run() -> None:
     objective = Supervised(net, made.inputs, made.targets, "mse")
     rule, probe, memory = GD(LR), Eigs(K, Schedule(EVERY)), {}
     state = rule.init(objective, objective.start())
-    rows = {name: {"seconds": 0.0, "products": 0, "error": 0.0} for name in ("limen", "ARPACK 1e-3", "ARPACK 0")}
+    rows = {
+        name: {"seconds": 0.0, "products": 0, "error": 0.0} for name in ("limen", "ARPACK 1e-3", "ARPACK 0")
+    }
     top = []
     for step in range(EVERY * MEASUREMENTS):
         if step % EVERY == 0:
             memory, exact = measure(objective, probe, state, step, memory, rows)
             top.append(exact[0] * LR / 2)
         state, _ = rule.step(objective.at(state, need=Need.GRAD), state)
-    print(f"digits fc-tanh mse, lr {LR}, p = {objective.dim}, top {K} every {EVERY} steps, {MEASUREMENTS} measurements,")
+    print(
+        f"digits fc-tanh mse, lr {LR}, p = {objective.dim}, top {K} every {EVERY} steps, {MEASUREMENTS} measurements,"
+    )
     print(f"sharpness/threshold from {top[0]:.2f} to {max(top):.2f}")
     print(f"{'':14}{'products':>10}{'ms':>9}{'worst rel. error':>18}{'time / limen':>14}")
     for name, row in rows.items():

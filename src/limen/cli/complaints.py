@@ -35,9 +35,8 @@ def _judge(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     match error:
         case LimenError():
             where = place_of(error.__cause__) if error.__cause__ is not None else None
-            return error.exit_code, f"{error} (At {where}.)" if where and where not in str(error) else str(
-                error
-            )
+            told = where is None or where in str(error)
+            return error.exit_code, str(error) if told else f"{error} (At {where}.)"
         case cyclopts.CycloptsError():
             return USAGE, _usage(error, words)
         case KeyboardInterrupt():
@@ -47,7 +46,8 @@ def _judge(error: BaseException, words: Sequence[str]) -> tuple[int, str]:
     if _out_of_memory(error):
         return BUG, (
             f"out of memory: {describe(error)}. "
-            "Lower --physical_batch_size, --abridged_size or --neigs, or choose another --device."
+            "Lower --physical_batch_size, --abridged_size or --neigs, take less data or a smaller network, "
+            "or choose another --device."
         )
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename else ""
@@ -76,10 +76,12 @@ def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
             return f"unknown {kind} {word!r}.{nearest(word, known)} There are: {', '.join(known)}. {more}"
         case cyclopts.UnknownOptionError():
             given = (error.token.keyword or error.token.value).split("=")[0]
-            known = _options(error.argument_collection)
+            known = _options(error.argument_collection) if given.startswith("--") else []
             close = nearest("--" + given.lstrip("-").replace("-", "_"), known).replace("'", "")
             return f"unknown option {given}.{close} {more}"
         case cyclopts.UnusedCliTokensError(unused_tokens=[word, *_]):
+            if commands := [name for name in error.app or () if not name.startswith("-")]:
+                return f"unknown command {word!r}.{nearest(word, commands)} {more}"
             if flag := _flag_before(word, words):
                 return f"{flag.lstrip('-')}: expected True or False, or no word after it, got {word!r}."
             return f"unexpected argument {word!r}: {command} does not take it there. {more}"
@@ -89,7 +91,13 @@ def _usage(error: cyclopts.CycloptsError, words: Sequence[str]) -> str:
         case cyclopts.RepeatArgumentError(token=token):
             return f"{(token.keyword or token.value).lstrip('-')}: expected once, given twice. Keep one."
         case cyclopts.MissingArgumentError(argument=argument) if argument is not None:
-            return f"{_name(argument)}: expected a value, got none. {more}"
+            return f"{(error.keyword or argument.name).lstrip('-')}: expected a value, got none. {more}"
+        case cyclopts.ArgumentOrderError(argument=argument) if argument is not None:
+            given = error.prior_positional_or_keyword_supplied_as_keyword_arguments[0].name
+            return (
+                f"the word {error.token!r} has no place, since {given} was given as an option. "
+                f"Leave one of the two out, or give {argument.name} as an option too. {more}"
+            )
     return f"{' '.join(str(error).split())} {more}"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from limen.errors import InputError
+from limen.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from limen.store import Run
@@ -45,10 +45,15 @@ def ls(
 
 
 def _row(run: Run, root: Path) -> tuple[str, str, str, str, str]:
-    last = run.summary()
+    place = str(run.folder.relative_to(root))
+    try:
+        last, over = run.summary(), ratio(run)
+    except StoreError as error:
+        # one run that cannot be read must not hide the others
+        return str(run.status), "-", "-", "-", f"{place} ({error})"
     step = "-" if last["step"] is None else f"{last['step']}/{run.info.get('max_steps', '?')}"
     loss = f"{last['train_loss']:.6g}" if "train_loss" in last else "-"
-    return str(run.status), step, loss, ratio(run), str(run.folder.relative_to(root))
+    return str(run.status), step, loss, over, place
 
 
 def ratio(run: Run) -> str:

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = normalise(list(sys.argv[1:] if argv is None else argv))
     try:
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # here, where a reader that has gone is no fault
         return int(status or 0)
     except BrokenPipeError:
         # `limen ls | head`: the reader has gone, and nothing is wrong

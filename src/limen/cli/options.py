@@ -6,9 +6,9 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from limen.cli import yaml_file
 from limen.config import Spec, help_of, validate
@@ -110,13 +110,15 @@ def _parameters(cls: type[Spec]) -> list[inspect.Parameter]:
     for name in ordered:
         kind, default = plain(hints[name]), fields[name].default
         shown = "" if default in (None, dataclasses.MISSING) else f" [default: {default}]"
+        about = Parameter(help=help_of(hints[name]) + shown, metavar=_metavar(kind), group=_group(name))
         # numbers and choices stay words: `config.validate` judges them, whatever file or line they come from
-        converter = None if kind is bool or get_origin(kind) is dict else _word
-        about = Parameter(help=help_of(hints[name]) + shown, converter=converter, group=_group(name))
+        kind = kind if kind is bool or get_origin(kind) is dict else str
         parameters.append(_parameter(name, kind, about, positional=name in cls.POSITIONAL))
         SWITCHES.update({name} if kind is bool else ())
     config = "YAML file with any of these, by name; what the command line says goes before."
-    parameters.append(_parameter("config", str, Parameter(help=config, group=_group("config"))))
+    parameters.append(
+        _parameter("config", str, Parameter(help=config, metavar="FILE", group=_group("config")))
+    )
     for name, text in EXECUTION_HELP.items():
         parameters.append(_parameter(name, bool, Parameter(help=text, group=_group(name))))
         SWITCHES.add(name)
@@ -139,8 +141,9 @@ def _place(name: str) -> int:
     return ordered.index(name) if name in ordered else 0
 
 
-def _word(kind: Any, tokens: list[Token]) -> str:
-    return tokens[0].value
+def _metavar(kind: Any) -> str:
+    words = {int: "INT", float: "FLOAT", str: "TEXT"}
+    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else words.get(kind, "")
 
 
 def _merge(file: dict[str, Any], words: dict[str, Any]) -> dict[str, Any]:

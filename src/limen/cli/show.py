@@ -26,7 +26,7 @@ def show(run: Annotated[str, Parameter(help="Folder of the run.")]) -> int:
     for note in opened.notes:
         print(f"note        {note}")
     _table("spec", {key: value for key, value in opened.spec.items() if value not in (None, {})})
-    about = {
+    about: dict[str, object] = {
         key: opened.info[key] for key in ("threshold", "device", "matmul", "versions") if key in opened.info
     }
     _table("ran with", about)

@@ -6,6 +6,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 
 from limen.data import Dataset
+from limen.errors import InputError
 
 PATTERN = r"chebyshev-(?P<degree>\d+)-(?P<n>[1-9]\d*)"
 NAMES = ("chebyshev-3-20", "chebyshev-4-20", "chebyshev-5-20")
@@ -21,7 +22,12 @@ def make(*, degree: NonNegativeInt = 5, n: PositiveInt = 20) -> Dataset:
     Args:
         degree: of the polynomial.
         n: number of points.
+
+    Raises:
+        InputError: the degree is so high that rounding would make up the values.
     """
+    if degree > 10_000:
+        raise InputError(f"chebyshev: expected a degree of at most 10000, got {degree}.")
     x = torch.linspace(-1, 1, n, dtype=torch.float64)[:, None]
     y = torch.cos(degree * torch.acos(x))
     return Dataset(x, y, x, y)

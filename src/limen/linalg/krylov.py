@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from limen.errors import InputError
+from limen.linalg.basis import Basis
 from limen.linalg.operators import as_operator
 from limen.types import LinearOperator
 
@@ -66,7 +67,7 @@ def top_eigenpairs(
     Args:
         A: operator or dense symmetric matrix (n, n).
         k: number of pairs, 1 ≤ k ≤ n.
-        start: rows to start from (any number, n); missing rows up to k + 1 are drawn at random.
+        start: rows to start from (any number up to `max_basis`, n); up to k + 1 rows, missing ones are drawn.
         tol: relative tolerance on each eigenvalue.
         max_products: give up after so many products (default 100 + 50 k); `converged` then is False.
         max_basis: restart at this basis size (default max(2 m + 8, 20)).
@@ -93,13 +94,13 @@ def top_eigenpairs(
     if most < min(n, m + 1):
         raise InputError(f"max_basis must be at least {m + 1} for {k} eigenvalues, got {max_basis}.")
     budget = max_products if max_products is not None else 100 + 50 * k
-    basis = _Basis(A, most)
-    basis.extend(_start_block(A, m, start, generator))
+    basis = Basis(A, most)
+    basis.extend(_start_block(A, m, most, start, generator))
     while True:
-        pairs = basis.rayleigh_ritz(k, m)
+        pairs = basis.rayleigh_ritz(m)
         if pairs is None:
-            return _failed(A, k, m, basis.products)
-        ritz, Y, R, coordinates = pairs
+            return _failed(A, k, basis.products)
+        ritz, R = pairs.values, pairs.residuals
         residuals = R.norm(dim=1).double().cpu()
         errors = _kato_temple(ritz, residuals, R, k)
         # in a full space the Ritz values are the eigenvalues, whatever rounding leaves in the residuals
@@ -110,11 +111,12 @@ def top_eigenpairs(
         if len(late) == 0 or basis.products >= budget:
             break
         if basis.size == most:
-            basis.restart(coordinates, _kept(m, most))
+            basis.restart(pairs, _kept(m, most))
         # one residual at a time, the largest value's first: larger blocks were measured to cost more products
         if not basis.extend(R[late[:1]]):
             # residuals inside the basis: rounding is all that is left, and the estimate says how much
             break
+    Y = pairs.vectors
     return Eigenpairs(ritz[:k], Y[:k], residuals[:k], errors, basis.products, len(late) == 0, Y)
 
 
@@ -140,82 +142,20 @@ def _kato_temple(ritz: Tensor, residuals: Tensor, R: Tensor, k: int) -> Tensor:
 
 
 def _start_block(
-    A: LinearOperator, m: int, start: Tensor | None, generator: torch.Generator | None
+    A: LinearOperator, m: int, most: int, start: Tensor | None, generator: torch.Generator | None
 ) -> Tensor:
     given = torch.empty(0, A.n, dtype=A.dtype, device=A.device) if start is None else start
     if given.ndim != 2 or given.shape[1] != A.n:
         raise InputError(f"start must have shape (rows, {A.n}), got {tuple(given.shape)}.")
-    given = given[:m].to(A.device, A.dtype)
-    if len(given) == m:
+    given = given[:most].to(A.device, A.dtype)
+    if len(given) >= m:
         return given
     generator = generator or torch.Generator().manual_seed(0)
     drawn = torch.randn(m - len(given), A.n, generator=generator, dtype=torch.float64)
     return torch.cat([given, drawn.to(A.device, A.dtype)])
 
 
-class _Basis:
-    """Orthonormal rows V (j, n), their products AV, and the projected matrix V A Vᵀ."""
-
-    def __init__(self, A: LinearOperator, most: int) -> None:
-        self.A, self.size, self.products = A, 0, 0
-        self.V = torch.empty(most, A.n, dtype=A.dtype, device=A.device)
-        self.AV = torch.empty_like(self.V)
-        self.T = torch.zeros(most, most, dtype=torch.float64)
-
-    def extend(self, rows: Tensor) -> bool:
-        """Add the directions of `rows` that are new, with their products; say whether there were any."""
-        first = self.size
-        for row in rows:
-            if self.size < len(self.V):
-                self._orthonormalise(row)
-        new = slice(first, self.size)
-        if self.size == first:
-            return False
-        self.AV[new] = self.A.matmat(self.V[new])
-        self.products += self.size - first
-        cross = (self.V[: self.size] @ self.AV[new].T).double().cpu()
-        self.T[: self.size, new] = cross
-        self.T[new, : self.size] = cross.T
-        return True
-
-    def _orthonormalise(self, row: Tensor) -> None:
-        before = float(row.norm())
-        if not 0 < before < math.inf:
-            return
-        v = row / before
-        V = self.V[: self.size]
-        for _ in range(2):  # twice is enough (Kahan)
-            v = v - (V @ v) @ V
-        after = float(v.norm())
-        if after > 100 * torch.finfo(v.dtype).eps:
-            v = v / after
-            self.V[self.size] = v - (V @ v) @ V
-            self.V[self.size] /= self.V[self.size].norm()
-            self.size += 1
-
-    def rayleigh_ritz(self, k: int, m: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """Return Ritz values (m,), vectors (m, n), residuals (m, n) and all coordinates; None if not finite."""
-        T = self.T[: self.size, : self.size]
-        if self.size < k or not bool(T.isfinite().all()):
-            return None
-        values, S = torch.linalg.eigh((T + T.T) / 2)
-        values, S = values.flip(0), S.flip(1)
-        coordinates = S.T.to(self.A.device, self.A.dtype)
-        Y = coordinates[:m] @ self.V[: self.size]
-        R = coordinates[:m] @ self.AV[: self.size]
-        R -= values[:m, None].to(R) * Y
-        return values[:m], Y, R, coordinates
-
-    def restart(self, coordinates: Tensor, keep: int) -> None:
-        """Shrink to the `keep` leading Ritz vectors, without a product."""
-        size = self.size
-        self.V[:keep] = coordinates[:keep] @ self.V[:size]
-        self.AV[:keep] = coordinates[:keep] @ self.AV[:size]
-        self.size = keep
-        self.T[:keep, :keep] = (self.V[:keep] @ self.AV[:keep].T).double().cpu()
-
-
-def _failed(A: LinearOperator, k: int, m: int, products: int) -> Eigenpairs:
+def _failed(A: LinearOperator, k: int, products: int) -> Eigenpairs:
     nan = torch.full((k,), math.nan, dtype=torch.float64)
     block = torch.empty(0, A.n, dtype=A.dtype, device=A.device)
     vectors = torch.full((k, A.n), math.nan, dtype=A.dtype, device=A.device)

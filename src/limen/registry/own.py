@@ -36,7 +36,7 @@ def import_function(path: str, kind: str) -> Callable[..., Any]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    _packages.add(module_name.split(".")[0])
+    _packages.update({module_name.split(".")[0]} - {"limen"})
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-WORDS = (
+WORDS = shlex.split(
     "gd digits fc-tanh mse 0.4 240 --model.width 40 --data.n 300 --opt polyak --beta 0.3 --neigs 2 --eig_freq 5 "
     "--nproj 4 --iterate_freq 3 --test_freq 2 --checkpoint_freq 7 --save_model --quiet --resume"
-).split()
+)
 
 
 def command(results: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -138,8 +139,15 @@ def test_agrees_with_torch(rule: Dynamics, settings: dict[str, float]) -> None:
 @pytest.mark.parametrize("lr", [0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("name", RULES)
 def test_refuses_a_learning_rate_that_is_none(name: str, lr: float) -> None:
-    with pytest.raises(InputError, match="lr must be a positive number"):
+    with pytest.raises(InputError, match=r"lr.*(positive|finite) number, got"):
         build(name, lr=lr)
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("rule", [GD, lambda lr: Polyak(lr, 0.5), lambda lr: Nesterov(lr, 0.5)])
+def test_a_rule_made_by_hand_refuses_it_too(rule: Callable[[float], Dynamics], lr: float) -> None:
+    with pytest.raises(InputError, match="lr must be a positive number"):
+        rule(lr)
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, math.nan])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limen.errors import InputError
+from limen.linalg.audit import lanczos_audit, miss_bound
 from limen.linalg.krylov import top_eigenpairs
 from limen.linalg.matmul import choose_matmul_mode, gemm_error
 from limen.linalg.operators import FunctionOperator
@@ -147,3 +148,57 @@ def test_the_chosen_matmul_is_float32_accurate() -> None:
         assert gemm_error() < 2e-6
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def blind_start(A: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the true top values, and eigenvectors 2 … k + 2: a start that lacks the top one entirely."""
+    values, vectors = torch.linalg.eigh(A)
+    return values.flip(0)[:k], vectors.T.flip(0)[1 : k + 2]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_audit_sees_what_a_blind_start_cannot(seed: int) -> None:
+    spectrum = torch.cat([torch.linspace(0, 3, 396), torch.tensor([4.0, 4.5, 5.0, 6.0])]).double()
+    A = symmetric(spectrum, seed)
+    true, start = blind_start(A, 2)
+    blind = top_eigenpairs(A, 2, start=start)
+    assert blind.converged  # content, and wrong by 17 %
+    assert blind.values[0] < 0.9 * true[0]
+    audit = lanczos_audit(A, 2, generator=torch.Generator().manual_seed(seed))
+    assert audit.values[0] > 1.1 * blind.values[0]
+    assert (audit.values <= true + 1e-9).all()  # interlacing
+    assert true[0] - audit.values[0] <= audit.miss * 6
+    mended = top_eigenpairs(A, 2, start=torch.cat([audit.vectors, blind.block]))
+    assert torch.allclose(mended.values, true, rtol=1e-3)
+
+
+def test_the_bound_is_the_theorems_and_holds() -> None:
+    n, steps = 300, 8
+    eps = miss_bound(n, steps)
+    assert math.isclose(
+        1.648 * math.sqrt(n) * math.exp(-math.sqrt(eps) * (2 * steps - 1)), 0.01, rel_tol=1e-9
+    )
+    assert miss_bound(n, 1) == 1
+    spectrum = torch.linspace(0, 1, n, dtype=torch.float64)  # no gap: hard for Lanczos
+    A = torch.diag(spectrum)
+    audits = [
+        lanczos_audit(A, 1, steps=steps, generator=torch.Generator().manual_seed(s)) for s in range(200)
+    ]
+    missed = [float(1 - a.values[0]) > a.miss for a in audits]
+    assert sum(missed) / len(missed) <= 0.01
+    assert all(a.products == steps for a in audits)
+
+
+def test_an_audit_of_a_small_space_is_exact() -> None:
+    audit = lanczos_audit(torch.diag(torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64)), 2)
+    assert audit.values.tolist() == pytest.approx([3, 1])
+    assert (audit.miss, audit.steps, audit.spread) == (0, 3, pytest.approx(5))
+    flat = lanczos_audit(torch.eye(50), 2)  # the Krylov space of a multiple of the identity has one dimension
+    assert flat.values.tolist() == pytest.approx([1])
+
+
+def test_an_audit_refuses_what_makes_no_sense() -> None:
+    with pytest.raises(InputError, match="at least 5 steps"):
+        lanczos_audit(torch.eye(9), 5, steps=3)
+    with pytest.raises(InputError, match="confidence"):
+        miss_bound(9, 3, 1.0)

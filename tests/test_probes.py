@@ -12,6 +12,7 @@ from limen import (
     Experiment,
     Iterates,
     Need,
+    Quadratic,
     SharpnessTracker,
     State,
     Supervised,
@@ -142,3 +143,65 @@ def test_every_eigenvalue_through_the_edge_is_within_tolerance(net: str, lr: flo
     assert ratios[0] < 0.9
     assert max(ratios) > 1  # it did reach the edge
     assert worst < 1e-3
+
+
+class Path(Quadratic):
+    """A landscape whose Hessian turns with every measurement, as a function of the step."""
+
+    def __init__(self, matrices: list[torch.Tensor]) -> None:
+        super().__init__(matrices[0], torch.zeros(len(matrices[0]), dtype=torch.float64))
+        self.points = [Quadratic(A, self.w0).at(State(self.w0, torch.zeros(()))) for A in matrices]
+
+
+def rising(measurements: int, n: int = 120) -> list[torch.Tensor]:
+    """A fixed eigenbasis in which the fifth eigenvalue rises through the four above it."""
+    Q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+    spectrum = torch.cat([torch.tensor([8.0, 7.0, 6.0, 5.0, 4.0]), torch.linspace(0, 3, n - 5)]).double()
+    out = []
+    for i in range(measurements):
+        spectrum[4] = 4.0 + 8.0 * i / (measurements - 1)
+        out.append((Q * spectrum) @ Q.T)
+    return out
+
+
+def follow(matrices: list[torch.Tensor], probe: Eigs) -> tuple[list[float], int]:
+    """Return the relative error of each measurement along a path, and how many misses an audit caught."""
+    path, memory, errors, caught = Path(matrices), {}, [], 0
+    for step, A in enumerate(matrices):
+        values, memory = probe.measure(path.points[step], step, State(path.w0, torch.zeros(())), memory)
+        true = torch.linalg.eigvalsh(A).flip(0)[: probe.neigs]
+        errors.append(float(((torch.tensor(values["eigs"]).double() - true) / true).abs().max()))
+        caught += values.get("audit_caught", False)
+    return errors, caught
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_an_eigenvector_that_rises_through_the_spectrum_is_followed(k: int) -> None:
+    errors, _ = follow(rising(100), Eigs(k))
+    assert max(errors) < 1e-3
+
+
+def test_it_is_the_audit_that_follows_where_the_block_is_blind() -> None:
+    """With one value tracked the block knows two directions of a fixed eigenbasis, and nothing of the fifth."""
+    errors, caught = follow(rising(100), Eigs(1, audit_freq=-1))
+    assert max(errors) > 0.3
+    assert caught == 0
+    errors, caught = follow(rising(100), Eigs(1))
+    assert caught >= 1
+
+
+def test_every_eigenvalue_above_a_level_is_followed_as_they_come_and_go() -> None:
+    n, level = 60, 5.0
+    Q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(2), dtype=torch.float64))[0]
+    phase = torch.linspace(0, 6, 7).double()
+    low = torch.linspace(0, 3, n - 7).double()
+    matrices = [(Q * torch.cat([5 + 1.5 * torch.sin(0.3 * i + phase), low])) @ Q.T for i in range(30)]
+    path, probe, memory, counts = Path(matrices), Eigs(1, above=level, eig_tol=1e-6), {}, set()
+    for step, A in enumerate(matrices):
+        values, memory = probe.measure(path.points[step], step, State(path.w0, torch.zeros(())), memory)
+        true = torch.linalg.eigvalsh(A).flip(0)
+        above = int((true > level).sum())
+        counts.add(above)
+        assert len(values["eigs"]) == max(1, above)
+        assert torch.allclose(torch.tensor(values["eigs"]).double(), true[: max(1, above)], rtol=1e-5)
+    assert len(counts) > 1

@@ -62,7 +62,7 @@ def top_eigenpairs(
 
     The stop holds for every wanted i: min(r_i, min_l ||R_l||²/gap_l) ≤ tol·|θ_i|, where R_l are the residuals of
     the l ≥ i leading Ritz vectors and gap_l = θ_i - (θ_{l+1} + r_{l+1}), with the extra carried vector standing
-    guard as the first outside the set.
+    guard as the first outside the set. The guard itself must not reach over θ_k: θ_{k+1} + r_{k+1} ≤ (1 + tol) θ_k.
 
     Args:
         A: operator or dense symmetric matrix (n, n).
@@ -107,7 +107,7 @@ def top_eigenpairs(
         if basis.size == n:
             errors = torch.zeros_like(errors)
         allowed = tol * ritz[:k].abs() + torch.finfo(A.dtype).eps * ritz.abs().max()
-        late = (errors > allowed).nonzero()[:, 0]
+        late = _late(ritz, residuals, errors, allowed)
         if len(late) == 0 or basis.products >= budget:
             break
         if basis.size == most:
@@ -118,6 +118,19 @@ def top_eigenpairs(
             break
     Y = pairs.vectors
     return Eigenpairs(ritz[:k], Y[:k], residuals[:k], errors, basis.products, len(late) == 0, Y)
+
+
+def _late(ritz: Tensor, residuals: Tensor, errors: Tensor, allowed: Tensor) -> Tensor:
+    """Return which carried pairs need work: wanted ones off tolerance, then a guard that may outrank them.
+
+    A small residual says that θ_k is an eigenvalue, not that it is the k-th: the guard's, somewhere within its
+    residual of θ_{k+1}, must not reach beyond it.
+    """
+    k = len(errors)
+    late = (errors > allowed).nonzero()[:, 0]
+    if len(ritz) > k and ritz[k] + residuals[k] > ritz[k - 1] + allowed[k - 1]:
+        late = torch.cat([late, torch.tensor([k])])
+    return late
 
 
 def _kept(m: int, most: int) -> int:

@@ -36,6 +36,10 @@ def test_the_published_arguments_have_their_published_order_and_defaults():
     ours = {
         "test_freq": 1,
         "eig_tol": 1e-3,
+        "eig_above": None,
+        "audit_freq": 10,
+        "audit_steps": 30,
+        "projection": "gaussian",
         "device": "auto",
         "dtype": "float32",
         "results": None,
@@ -89,6 +93,7 @@ def test_the_folder_spells_out_what_changes_the_trajectory(given, leaf):
     [
         {"max_steps": 7, "neigs": 3, "eig_freq": 5, "nproj": 2, "iterate_freq": 1, "save_freq": 3},
         {"abridged_size": 10, "test_freq": 9, "eig_tol": 0.1, "save_model": True, "checkpoint_freq": 2},
+        {"eig_above": 0.5, "audit_freq": 3, "audit_steps": 9, "projection": "sketch"},
         {"acc_goal": 0.9, "loss_goal": 0.1, "device": "cpu", "data_dir": "there", "physical_batch_size": 5},
     ],
 )

@@ -14,7 +14,7 @@ from limen.linalg.audit import lanczos_audit, miss_bound
 from limen.linalg.krylov import top_eigenpairs
 from limen.linalg.matmul import choose_matmul_mode, gemm_error
 from limen.linalg.operators import FunctionOperator
-from limen.linalg.projection import gaussian_projection
+from limen.linalg.projection import gaussian_projection, sketch_error, sketch_projection
 
 
 def symmetric(spectrum: torch.Tensor, seed: int = 0) -> torch.Tensor:
@@ -138,6 +138,19 @@ def test_projection_in_blocks_is_the_published_one(rows: int, p: int, block: int
     w = torch.randn(p, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     P = torch.randn(rows, p, generator=torch.Generator().manual_seed(7))
     assert torch.allclose(gaussian_projection(w, rows, block=block), P.double() @ w, rtol=1e-12, atol=1e-12)
+
+
+def test_the_sketch_is_linear_keeps_norms_and_takes_its_columns_from_the_seed() -> None:
+    p, rows = 300_000, 400  # more than one block of columns
+    a, b = (torch.randn(p, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (1, 2))
+    whole = sketch_projection(a + 3 * b, rows)
+    assert torch.allclose(whole, sketch_projection(a, rows) + 3 * sketch_projection(b, rows), atol=1e-9)
+    ratios = torch.tensor(
+        [float(sketch_projection(a[:2000], rows, seed=s).norm() / a[:2000].norm()) for s in range(60)]
+    )
+    assert abs(float((ratios**2).mean()) - 1) < 4 * 2 * sketch_error(rows) / 60**0.5
+    assert abs(float(ratios.std()) / sketch_error(rows) - 1) < 0.4
+    assert not torch.equal(sketch_projection(a, rows, seed=8), sketch_projection(a, rows))
 
 
 def test_the_chosen_matmul_is_float32_accurate() -> None:

@@ -90,6 +90,16 @@ class Spec:
     save_model: Annotated[bool, doc("Write the final weights as snapshot_final, a state_dict.")] = False
     test_freq: Annotated[int, NEVER, doc("Evaluate the test set every so many steps (-1: never).")] = 1
     eig_tol: Annotated[float, Gt(0), Lt(1), doc("Relative tolerance on each eigenvalue.")] = 1e-3
+    eig_above: Annotated[
+        float | None, Gt(0), doc("Follow every eigenvalue above this fraction of the threshold as well.")
+    ] = None
+    audit_freq: Annotated[
+        int, NEVER, doc("Audit the eigenvalues from a random vector every so many measurements (-1: never).")
+    ] = 10
+    audit_steps: Annotated[int, Ge(2), doc("Lanczos steps of an audit.")] = 30
+    projection: Annotated[
+        Literal["gaussian", "sketch"], doc("gaussian: the published numbers. sketch: keeps norms, costs less.")
+    ] = "gaussian"
     device: Annotated[str, DEVICE, doc("auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[Literal["float32", "float64"], doc("Precision of weights and data.")] = "float32"
     results: Annotated[str | None, doc("Folder of results (default: $RESULTS, else results).")] = None
@@ -335,11 +345,12 @@ def build(spec: Spec) -> Built:
             f"neigs: expected at most {objective.dim}, the number of parameters of {spec.arch}, "
             f"got {spec.neigs}."
         )
+    dynamics = spec.dynamics()
     experiment = Experiment(
         objective,
-        spec.dynamics(),
+        dynamics,
         spec.steps(),
-        _probes(spec, data),
+        _probes(spec, data, dynamics),
         stop=Goals(spec.loss_goal, spec.acc_goal),
     )
     experiment.begin()  # probes refuse what does not fit before a folder is made
@@ -362,7 +373,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _probes(spec: Spec, data: Dataset) -> list[Probe]:
+def _probes(spec: Spec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
     from limen.probes import Eigs, Iterates, Test, Train
     from limen.types import Schedule
 
@@ -371,9 +382,16 @@ def _probes(spec: Spec, data: Dataset) -> list[Probe]:
         probes.append(Test(Schedule(spec.test_freq)))
     if spec.neigs > 0 and spec.eig_freq > 0:
         size = spec.abridged_size if spec.abridged_size < len(data.inputs) else None
-        probes.append(Eigs(spec.neigs, Schedule(spec.eig_freq), size, spec.eig_tol, spec.seed))
+        threshold = dynamics.threshold()
+        if spec.eig_above is not None and threshold is None:
+            raise InputError(f"eig_above is a fraction of the threshold, and {dynamics.name} has none.")
+        above = None if spec.eig_above is None or threshold is None else spec.eig_above * threshold
+        every = Schedule(spec.eig_freq)
+        probes.append(
+            Eigs(spec.neigs, every, size, spec.eig_tol, spec.seed, spec.audit_freq, spec.audit_steps, above)
+        )
     if spec.nproj > 0 and spec.iterate_freq > 0:
-        probes.append(Iterates(spec.nproj, Schedule(spec.iterate_freq)))
+        probes.append(Iterates(spec.nproj, Schedule(spec.iterate_freq), spec.projection))
     return probes
 
 

@@ -36,8 +36,8 @@ GROUPS = {
     ),
     "Stopping": ("acc_goal", "loss_goal"),
     "Measurements": (
-        *("neigs", "eig_freq", "eig_tol", "abridged_size", "nproj", "iterate_freq", "test_freq"),
-        *("save_freq", "save_model"),
+        *("neigs", "eig_freq", "eig_tol", "eig_above", "abridged_size", "audit_freq", "audit_steps"),
+        *("nproj", "iterate_freq", "projection", "test_freq", "save_freq", "save_model"),
     ),
     "Running": (
         "device",

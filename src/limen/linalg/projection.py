@@ -1,6 +1,12 @@
-"""Random projections of the iterates in O(p) memory."""
+"""Random projections of the iterates in O(p) memory.
+
+Two linear maps from p parameters to a few numbers, each the same for every run of one size. The published Gaussian
+map is unnormalised: E‖Pw‖² = rows · ‖w‖². The sketch keeps norms: E‖Sw‖² = ‖w‖².
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -51,3 +57,45 @@ def _accumulate(out: Tensor, numbers: Tensor, w: Tensor, offset: int) -> None:
             take = min(p - column, len(numbers) - at)
             out[row] += numbers[at : at + take].double() @ w[column : column + take]
             at += take
+
+
+NONZEROS = 4
+"""Entries of each column of the sketch: a few are enough for the concentration of a dense map."""
+
+COLUMNS = 1 << 18
+"""Columns of S drawn at a time, each block from a seed of its own."""
+
+
+def sketch_projection(w: Tensor, rows: int, *, seed: int = 7) -> Tensor:
+    """Return S w for a sparse sign matrix S (rows, p): in each column `s` entries ±1/√s at random rows.
+
+    E‖Sw‖² = ‖w‖², and the relative error of ‖Sw‖² has standard deviation about √(2/rows), like a dense Gaussian
+    map's; see `sketch_error`. Costs O(p) time and memory whatever `rows` is. Rows are drawn with replacement, so
+    that the map stays linear in w and norms stay unbiased. Source: Kane & Nelson, *Sparser Johnson-Lindenstrauss
+    transforms*, J. ACM 61 (2014).
+
+    Args:
+        w: flat parameters (p,).
+        rows: number of projections.
+        seed: of S.
+
+    Returns:
+        (rows,) in the dtype and on the device of `w`.
+    """
+    out = torch.zeros(rows, dtype=torch.float64)
+    values = w.detach().to("cpu", torch.float64)
+    for number, piece in enumerate(torch.split(values, COLUMNS)):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        at = torch.randint(rows, (NONZEROS, len(piece)), generator=generator)
+        signs = torch.randint(2, (NONZEROS, len(piece)), generator=generator) * 2 - 1
+        out += torch.bincount(at.flatten(), weights=(signs * piece).flatten(), minlength=rows)
+    return (out / math.sqrt(NONZEROS)).to(w.device, w.dtype)
+
+
+def sketch_error(rows: int) -> float:
+    """Return the standard deviation of ‖Sw‖/‖w‖ for either normalised map: about 1/√(2 rows).
+
+    >>> round(sketch_error(500), 3)
+    0.032
+    """
+    return 1 / math.sqrt(2 * rows)

@@ -9,6 +9,7 @@ import copy
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from limen.errors import InputError
 from limen.objectives.losses import Loss, PerExample, prepare
 from limen.objectives.memory import free_memory, graph_bytes
+from limen.objectives.traced import PATIENCE, SMALL, Pass, trace, traceable
 from limen.types import Batch, LinearOperator, Need, Objective, Point, State
 
 
@@ -112,6 +114,8 @@ class Supervised(Objective):
         self.loss: Loss = prepare(loss, targets, tuple(outputs.shape[1:]), self.dtype)
         self._targets = self.loss.targets.to(self.device)
         self.n = len(inputs)
+        self._passes = 0
+        self._traced: Pass | None = None
 
     def _sibling(self, inputs: Tensor, targets: Tensor) -> Supervised:
         sibling = copy.copy(self)
@@ -177,6 +181,26 @@ class Supervised(Objective):
         low, high = saved(few), saved(more)
         slope = (high - low) / max(1, more - few)
         return int(low + slope * max(0, min(self.physical_batch_size, self.n) - few))
+
+    def fast_pass(self, w: Tensor) -> Pass | None:
+        """Return the traced pass over all examples, once enough passes have been made for it to pay."""
+        if self._passes < PATIENCE:
+            self._passes += 1
+            small = self.dim <= SMALL and self.n <= self.physical_batch_size
+            if self._passes == PATIENCE and small and traceable(self.module):
+                self._traced = trace(self._eager_pass, w)
+        return self._traced
+
+    @torch.enable_grad()
+    def _eager_pass(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        point = SupervisedPoint(self, w, self.inputs, self._targets, Need.GRAD)
+        outputs, loss, grads = point.gradient(slice(0, self.n))
+        hits = (
+            self.loss.correct(outputs, self._targets).to(w.dtype)
+            if self.loss.correct
+            else w.new_full((), nan)
+        )
+        return loss.detach(), hits, point.flat(grads)
 
     def kept_chunks(self) -> int:
         """How many chunks may keep their graph within the memory budget."""
@@ -257,7 +281,7 @@ class SupervisedPoint(Point):
             products = _products(made, vs, create_graph=True)
             form = sum((a * b).sum() for a, b in zip(us, products, strict=True))
             if isinstance(form, Tensor) and form.requires_grad:
-                out += self._flat(_gradients(form, made.leaves))
+                out += self.flat(_gradients(form, made.leaves))
         return out
 
     def chunks(self, stop: int) -> Iterator[slice]:
@@ -275,7 +299,8 @@ class SupervisedPoint(Point):
         return ChunkGraph(leaves, grads, loss.detach(), outputs.detach())
 
     @torch.enable_grad()
-    def _gradient(self, chunk: slice) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    def gradient(self, chunk: slice) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return outputs, share of the loss and gradient of one chunk."""
         leaves = self._leaves()
         outputs, loss = self._forward(leaves, chunk)
         return outputs, loss, _gradients(loss, leaves)
@@ -311,6 +336,12 @@ class SupervisedPoint(Point):
 
     def _evaluate(self, need: Need) -> None:
         """Make one pass over the data for all that was declared and is now asked."""
+        whole = self.inputs is self.objective.inputs and need == Need.LOSS | Need.GRAD
+        if whole and (fast := self.objective.fast_pass(self.w)) is not None:
+            with torch.no_grad():
+                self._loss, self._correct, self._grad = fast(self.w)
+            self._known |= need
+            return
         w, correct = self.w, self.objective.loss.correct
         losses, hits, outputs_kept = [], [], []
         grad = torch.zeros_like(w) if Need.GRAD in need else None
@@ -319,13 +350,13 @@ class SupervisedPoint(Point):
                 made = self.kept_graph(chunk)
                 outputs, loss, grads = made.outputs, made.loss, made.grads
             elif grad is not None:
-                outputs, loss, grads = self._gradient(chunk)
+                outputs, loss, grads = self.gradient(chunk)
             else:
                 with torch.no_grad():
                     outputs, loss = self._forward(self._leaves(), chunk)
                 grads = ()
             if grad is not None:
-                grad += self._flat(grads)
+                grad += self.flat(grads)
             losses.append(loss.detach())
             if correct is not None:
                 hits.append(correct(outputs.detach(), self.targets[chunk]))
@@ -341,7 +372,8 @@ class SupervisedPoint(Point):
             self._predictions = torch.cat(outputs_kept)
         self._known |= need
 
-    def _flat(self, parts: tuple[Tensor, ...]) -> Tensor:
+    def flat(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """Return one tensor a parameter as one vector (p,)."""
         return torch.cat([x.detach().reshape(-1) for x in parts])
 
 
@@ -363,7 +395,7 @@ class Hessian(LinearOperator):
         for chunk in point.chunks(self.m):
             made = point.kept_graph(chunk)
             for row, vs in zip(out, parts, strict=True):
-                row += point._flat(_products(made, vs))
+                row += point.flat(_products(made, vs))
         # the graphs hold shares of a mean over all examples
         return out if self.m == point.n else out * (point.n / self.m)
 

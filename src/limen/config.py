@@ -98,7 +98,8 @@ class Spec:
     ] = 10
     audit_steps: Annotated[int, Ge(2), doc("Lanczos steps of an audit.")] = 30
     projection: Annotated[
-        Literal["gaussian", "sketch"], doc("gaussian: the published numbers. sketch: keeps norms, costs less.")
+        Literal["gaussian", "sketch"],
+        doc("gaussian: the published numbers. sketch: keeps norms, costs less."),
     ] = "gaussian"
     device: Annotated[str, DEVICE, doc("auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[Literal["float32", "float64"], doc("Precision of weights and data.")] = "float32"

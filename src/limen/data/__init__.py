@@ -20,11 +20,12 @@ class Dataset:
     """Resident training and test data.
 
     Attributes:
-        inputs: training inputs (n, …), floating point.
-        targets: class labels (n,) int64 for classification, values (n, outputs) for regression.
+        inputs: training inputs (n, …), floating point; word numbers (n, T) int64 for texts.
+        targets: class labels (n,) int64 for classification, next words (n, T) int64 for texts, values
+            (n, outputs) for regression.
         test_inputs: held-out inputs; the training inputs again where a data set has no test set.
         test_targets: their targets.
-        classes: number of classes, or None for a regression.
+        classes: number of classes, or of words in the vocabulary; None for a regression.
     """
 
     inputs: Tensor
@@ -40,7 +41,7 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """How many outputs a network on this data set has."""
+        """How many outputs a network on this data set has, for each of its targets."""
         return self.classes if self.classes is not None else int(self.targets[0].numel())
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Dataset:
@@ -84,7 +85,9 @@ def load(
 def from_tensors(made: Any, name: str = "data") -> Dataset:
     """Build a `Dataset` from `(X, y)` or `((X, y), (X_test, y_test))`, tensors or arrays.
 
-    Integer targets of shape (n,) are class labels. Without a test set the training set stands in.
+    Integer targets of shape (n,) are class labels; of shape (n, T) they are labels at T places, such as the
+    next words of a text, whose vocabulary is then that of the inputs too, if they are integers. Without a test
+    set the training set stands in.
 
     Raises:
         InputError: that is not what was given, lengths differ, or labels are negative.
@@ -106,10 +109,11 @@ def from_tensors(made: Any, name: str = "data") -> Dataset:
             raise InputError(
                 f"data set {name!r}: need as many targets as inputs, and some; got shapes {shapes}."
             )
-    if targets.is_floating_point() or targets.ndim != 1:
+    if targets.is_floating_point() or targets.ndim > 2:
         return Dataset(inputs, targets, test_inputs, test_targets)
     targets, test_targets = targets.long(), test_targets.long()
-    labels = torch.cat([targets, test_targets])
+    words = [inputs, test_inputs] if targets.ndim == 2 and not inputs.is_floating_point() else []
+    labels = torch.cat([x.flatten() for x in (targets, test_targets, *words)])
     if int(labels.min()) < 0:
         raise InputError(f"data set {name!r}: class labels must be 0 or more, got {int(labels.min())}.")
     return Dataset(inputs, targets, test_inputs, test_targets, int(labels.max()) + 1)

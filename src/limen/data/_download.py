@@ -1,4 +1,4 @@
-"""Download an archive so that an interruption costs nothing, check it, unpack it whole or not at all."""
+"""Download files so that an interruption costs nothing, check them, set them up whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ BLOCK = 1 << 18
 
 
 def install(url: str, checksum: str, folder: Path) -> Path:
-    """Download the tar archive `url`, check it, and unpack it to `folder`, whose name is its top folder.
+    """Download the archive `url` (tar or zip), check it, and unpack it to `folder`, the name of its top folder.
 
     What arrived of an interrupted download stays beside `folder` and is continued by the next call. `folder`
     appears complete or not at all. Two calls at once take turns.
@@ -43,25 +44,57 @@ def install(url: str, checksum: str, folder: Path) -> Path:
     Raises:
         DataError: the server cannot be reached, the file is not the expected one, or the disk refuses.
     """
+    with _turn(url, folder) as wanted:
+        if wanted:
+            archive = _retrieve(url, checksum, folder.parent, f"unpack it in {folder.parent}")
+            _unpack(archive, folder)
+            archive.unlink()
+    return folder
+
+
+def install_files(url: str, files: Mapping[str, str], folder: Path) -> Path:
+    """Download single files below the address `url`, check each, and put them in `folder`.
+
+    What arrived of an interrupted download stays in a hidden folder beside `folder` and is continued by the
+    next call. `folder` appears complete or not at all. Two calls at once take turns.
+
+    Args:
+        url: http(s) address that ends in a slash.
+        files: paths in `folder`, with checksums as "md5:…" or "sha256:…"; the address has their last names.
+        folder: the target, which does not exist yet.
+
+    Raises:
+        DataError: the server cannot be reached, a file is not the expected one, or the disk refuses.
+    """
+    with _turn(url, folder) as wanted:
+        if wanted:
+            partial = folder.with_name(f".{folder.name}.partial")
+            for path, checksum in files.items():
+                place = partial / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _retrieve(url + place.name, checksum, place.parent, f"put it at {folder / path}")
+            partial.rename(folder)
+    return folder
+
+
+@contextmanager
+def _turn(url: str, folder: Path) -> Iterator[bool]:
+    """Wait for other calls that set up `folder`; yield whether it is still wanted."""
     home = folder.parent
-    by_hand = f"Or download it by other means and unpack it in {home}."
     try:
         home.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(home / f".{folder.name}.lock"):
-            if not folder.is_dir():
-                archive = _retrieve(url, checksum, home, by_hand)
-                _unpack(archive, folder)
-                archive.unlink()
+            yield not folder.is_dir()
     except OSError as error:
         reason = error.strerror or error
         raise DataError(
             f"{home}: expected a folder to download {url} to, but: {reason}. "
             "Make room or choose another one by --data_dir; what has arrived is kept."
         ) from error
-    return folder
 
 
 def _retrieve(url: str, checksum: str, home: Path, by_hand: str) -> Path:
+    by_hand = f"Or download it by other means and {by_hand}."
     name = url.rsplit("/", 1)[-1]
     downloader = Resumable(home / f"{name}.part", by_hand)
     try:
@@ -69,7 +102,7 @@ def _retrieve(url: str, checksum: str, home: Path, by_hand: str) -> Path:
             return Path(pooch.retrieve(url, checksum, fname=name, path=home, downloader=downloader))
     except ValueError as error:  # what pooch raises for a wrong checksum
         raise DataError(
-            f"{url}: expected an archive with {checksum}, got another one; it was discarded ({error}). "
+            f"{url}: expected a file with {checksum}, got another one; it was discarded ({error}). "
             f"Try again later, the server may have sent an error page. {by_hand}"
         ) from None
 
@@ -130,7 +163,7 @@ class Resumable:
                 return False
             if response.status_code not in (200, 206) or start > have:
                 raise DataError(
-                    f"{url}: expected the archive, but "
+                    f"{url}: expected the file, but "
                     f"the server answered {response.status_code} {response.reason}. "
                     f"Try again later. {self.by_hand}"
                 )
@@ -174,14 +207,31 @@ def _root(error: BaseException) -> str:
     return (str(error) or type(error).__name__)[:200]
 
 
+BROKEN = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What a damaged or foreign archive can raise; the last two are a zip's, for compression and encryption."""
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside `folder`, then rename: it is there whole or not at all."""
-    expected = f"a tar archive holding the folder {folder.name}"
+    zipped = archive.suffix == ".zip"
+    expected = f"a {'zip' if zipped else 'tar'} archive holding the folder {folder.name}"
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")  # refuses links and paths that lead outside
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+            if zipped:
+                with zipfile.ZipFile(archive) as package:
+                    package.extractall(temporary)  # drops what leads outside; links become plain files
+            else:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(temporary, filter="data")  # refuses links and paths that lead outside
+        except BROKEN as error:
             raise DataError(
                 f"{archive}: expected {expected}, got: {error}. Delete it and fetch again."
             ) from None

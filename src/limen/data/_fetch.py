@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from limen import registry
 from limen.data._places import find_folder, places
@@ -38,11 +42,14 @@ def catalogue(data_dir: Path | str | None = None) -> list[Entry]:
     """
     entries = []
     for family in registry.families("data"):
-        source = _source(importlib.import_module(family.module))
+        module = importlib.import_module(family.module)
+        source, extra = _source(module), vars(module).get("EXTRA")
         where = "embedded"
+        if extra is not None and importlib.util.find_spec(extra["package"]) is None:
+            where = f"not here; pip install 'limen[{extra['extra']}]'"
         if source is not None:
             found = find_folder(source["folder"], data_dir)
-            where = str(found) if found else f"not here; limen data fetch {family.stem}"
+            where = str(found) if found else f"not here; limen data fetch {_id(family)}"
         entries.append(Entry(family.stem, family.names, family.summary, where))
     return entries
 
@@ -65,7 +72,7 @@ def fetch(name: str, data_dir: Path | str | None = None) -> Path:
     source = _source(module)
     if source is None:
         known = [
-            entry.stem
+            _id(entry)
             for entry in registry.families("data")
             if _source(importlib.import_module(entry.module))
         ]
@@ -82,13 +89,22 @@ def fetch(name: str, data_dir: Path | str | None = None) -> Path:
             return found
     from limen.data import _download
 
-    folder = _download.install(source["url"], source["checksum"], _target(source["folder"], data_dir, found))
+    folder = _target(source["folder"], data_dir, found)
+    if "files" in source:
+        _download.install_files(source["url"], source["files"], folder)
+    else:
+        _download.install(source["url"], source["checksum"], folder)
     module.check(folder)
     return folder
 
 
-def _source(module: ModuleType) -> dict[str, str] | None:
-    """Return the literal a family exports if its files can be downloaded: url, checksum, folder."""
+def _id(family: registry.Family) -> str:
+    """Return the shortest id of a family, its stem where that is one."""
+    return family.stem if re.fullmatch(family.pattern, family.stem) else min(family.names, key=len)
+
+
+def _source(module: ModuleType) -> Mapping[str, Any] | None:
+    """Return the literal a family exports if its files can be downloaded: url, folder, checksum or files."""
     return vars(module).get("SOURCE")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import torch
 from annotated_types import Interval
 from pydantic import BeforeValidator
 
-from limen.data import Dataset, _arrays
+from limen.data import Dataset, _arrays, _images
 from limen.data._places import find_folder, places
 from limen.errors import DataError
 
@@ -24,19 +24,13 @@ SOURCE = {
 }
 
 BATCH, PIXELS, CLASSES = 10_000, 3072, 10
-CHUNK = 100  # images: float64 temporaries stay in the cache, sums of squares within int32
 FIX = "Run `limen data fetch cifar10` for a sound copy."
-
-
-def _count(n: Any) -> Any:
-    """Read "5k" as 5000."""
-    return 1000 * int(n[:-1]) if isinstance(n, str) and n[:-1].isdigit() and n.endswith("k") else n
 
 
 def make(
     *,
     data_dir: Path | str | None = None,
-    n: Annotated[int, BeforeValidator(_count), Interval(ge=1, le=50_000)] = 50_000,
+    n: Annotated[int, BeforeValidator(_images.count), Interval(ge=1, le=50_000)] = 50_000,
 ) -> Dataset:
     """Return the first n training images and all 10 000 test images, (3, 32, 32) float32.
 
@@ -61,11 +55,12 @@ def make(
             "Run `limen data fetch cifar10`, or name the folder that holds it by --data_dir or $DATASETS."
         )
     (images, labels), (test_images, test_labels) = read(folder)
-    mean, std = statistics(images)
+    mean, std = _images.statistics(images)
+    std = np.where(std > 0, std, 1.0)
     return Dataset(
-        _normalise(images[:n], mean, std),
+        _images.normalise(images[:n], mean, std).view(-1, 3, 32, 32),
         torch.from_numpy(labels[:n].copy()),
-        _normalise(test_images, mean, std),
+        _images.normalise(test_images, mean, std).view(-1, 3, 32, 32),
         torch.from_numpy(test_labels),
         CLASSES,
     )
@@ -124,32 +119,3 @@ def _read_batch(path: Path) -> Examples:
     if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
         raise refuse("a label outside that range")
     return images, np.array(labels, np.int64)
-
-
-def statistics(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return mean and standard deviation (ddof 0) of images/255 over the examples, each (pixels,).
-
-    The sums are taken in integers, so they are exact whatever the chunks.
-    """
-    n, pixels = images.shape
-    total, squares = np.zeros(pixels, np.int64), np.zeros(pixels, np.int64)
-    for start in range(0, n, CHUNK):
-        chunk = images[start : start + CHUNK].astype(np.int32)
-        total += chunk.sum(0, dtype=np.int32)
-        squares += np.einsum("ij,ij->j", chunk, chunk)
-    variance = n * squares - total * total  # times n²
-    std = np.sqrt(variance) / (255 * n)
-    return total / (255 * n), np.where(variance > 0, std, 1.0)
-
-
-def _normalise(
-    images: npt.NDArray[np.uint8], mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
-) -> torch.Tensor:
-    out = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), CHUNK):
-        rows = slice(start, start + CHUNK)
-        scaled = images[rows] / 255
-        scaled -= mean
-        scaled /= std
-        out[rows] = scaled
-    return torch.from_numpy(out).view(-1, 3, 32, 32)

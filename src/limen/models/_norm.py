@@ -1,4 +1,4 @@
-"""Batch normalisation in primitive operations, so that derivatives of every order are right in every mode."""
+"""Normalisation in primitive operations, so that derivatives of every order are right in every mode."""
 
 from __future__ import annotations
 
@@ -36,6 +36,36 @@ class BatchNorm(nn.Module):
             centred.square().mean(over, keepdim=True) + self.eps
         )
         return centred * scale + self.bias.view(per_channel)
+
+    def extra_repr(self) -> str:
+        """Say the size, as PyTorch's layers do."""
+        return f"{self.weight.numel()}, eps={self.eps}"
+
+
+class LayerNorm(nn.Module):
+    """Standardise each vector over its own features, then scale and shift.
+
+    y = weight · (x − mean) / √(var + eps) + bias, with the mean and the biased variance over the last dimension.
+    The values are those of PyTorch's kernel, whose third derivatives are wrong in forward-over-forward mode.
+
+    Shapes: (…, features) to the same.
+
+    Args:
+        features: size of the last dimension.
+        eps: added to the variance (PyTorch's default).
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x` (…, features) over its last dimension."""
+        centred = x - x.mean(-1, keepdim=True)
+        spread = torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
+        return centred * spread * self.weight + self.bias
 
     def extra_repr(self) -> str:
         """Say the size, as PyTorch's layers do."""

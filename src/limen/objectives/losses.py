@@ -1,6 +1,8 @@
 """Losses as sums over examples, with targets prepared once.
 
-mse = ½‖f − y‖², summed over outputs; ce = −log softmax(f)_y. Means over examples are taken by the objective.
+mse = ½‖f − y‖², summed over outputs; ce = −log softmax(f)_y. An example may have several terms, such as the next
+words of a sentence: its loss, and its share of the accuracy, is their mean. Means over examples are taken by
+the objective. Legend: n examples, T terms of an example, C classes.
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ class Loss:
     Attributes:
         name: as on the command line.
         total: (outputs, targets) to the sum of the examples' losses, 0-dim.
-        correct: (outputs, targets) to the number of examples classified correctly; None where that is undefined.
+        correct: (outputs, targets) to the number of examples classified correctly, an example of T terms counting
+            by T-ths; None where that is undefined.
         targets: the prepared targets, one row an example.
+        terms: T, how many labels an example has.
     """
 
     name: str
     total: Callable[[Tensor, Tensor], Tensor]
     correct: Callable[[Tensor, Tensor], Tensor] | None
     targets: Tensor
+    terms: int = 1
 
 
 def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], dtype: torch.dtype) -> Loss:
@@ -40,7 +45,7 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
 
     Args:
         loss: "mse", "ce" or a function that returns one loss an example.
-        targets: class labels (n,), integer, or values (n, …).
+        targets: class labels (n,) or (n, T), integer, or values (n, …).
         outputs: shape of one output of the network.
         dtype: of the parameters.
 
@@ -61,9 +66,16 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
         _check_labels(targets, outputs)
     if loss == "ce":
         if labels:
-            return Loss("ce", _cross_entropy, _matches_label, targets)
+            terms = targets[0].numel()
+            total, correct = _mean_over(terms, _cross_entropy), _mean_over(terms, _matches_label)
+            return Loss("ce", total, correct, targets, terms)
         _check_soft(targets, outputs)
         return Loss("ce", _soft_cross_entropy, _matches_largest, targets.to(dtype))
+    if labels and targets.ndim > 1:
+        raise InputError(
+            f"mse takes one class label an example (n,), got labels of shape {tuple(targets.shape)}: "
+            "use ce to predict the next word at each position."
+        )
     if labels:
         return Loss("mse", _half_square, _matches_largest, F.one_hot(targets, outputs[0]).to(dtype))
     values = targets.to(dtype)
@@ -78,14 +90,14 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
 
 
 def _check_labels(targets: Tensor, outputs: tuple[int, ...]) -> None:
-    if targets.ndim != 1 or len(outputs) != 1:
+    if targets.ndim not in (1, 2) or not outputs or tuple(targets.shape[1:]) != outputs[:-1]:
         raise InputError(
-            f"class labels have shape (n,) and go with outputs of shape (classes,), "
+            "class labels have shape (n,) and go with outputs of shape (classes,), or (n, T) and (T, classes); "
             f"got labels {tuple(targets.shape)} and outputs {outputs}."
         )
     low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= outputs[0]:
-        raise InputError(f"class labels run from {low} to {high}, but the network has {outputs[0]} outputs.")
+    if low < 0 or high >= outputs[-1]:
+        raise InputError(f"class labels run from {low} to {high}, but the network has {outputs[-1]} outputs.")
 
 
 def _check_soft(targets: Tensor, outputs: tuple[int, ...]) -> None:
@@ -114,12 +126,17 @@ def _summed(loss: PerExample, name: str) -> Callable[[Tensor, Tensor], Tensor]:
     return total
 
 
+def _mean_over(terms: int, summed: PerExample) -> PerExample:
+    """Return `summed` over all terms as a sum over examples of the mean over their terms."""
+    return summed if terms == 1 else lambda outputs, targets: summed(outputs, targets) / terms
+
+
 def _half_square(outputs: Tensor, targets: Tensor) -> Tensor:
-    return 0.5 * (outputs - targets).square().sum()
+    return 0.5 * F.mse_loss(outputs, targets, reduction="sum")  # one kernel each way
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets, reduction="sum")
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="sum")
 
 
 def _soft_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -127,7 +144,7 @@ def _soft_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _matches_label(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs.argmax(1) == targets).sum()
+    return (outputs.argmax(-1) == targets).sum()
 
 
 def _matches_largest(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from limen import Need, Quadratic, State, Supervised, data, models
+from limen import Batch, Need, Quadratic, State, Supervised, data, models
 from limen.errors import InputError
+from limen.models._norm import BatchNorm
 from limen.objectives import supervised
 
 # the networks of every family meet finite differences in test_models
@@ -264,6 +266,109 @@ def test_a_text_of_one_word_an_example_is_a_classification() -> None:
     w = plain.start()
     assert torch.equal(plain.point(w).loss, placed.point(w).loss)
     assert torch.equal(plain.point(w).accuracy, placed.point(w).accuracy)
+
+
+def test_tied_weights_go_back_into_the_module_under_every_name() -> None:
+    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.BatchNorm1d(3), nn.Linear(3, 3, bias=False)).double()
+    net[2].weight = net[0].weight
+    x = torch.randn(6, 3).double()
+    made = Supervised(net, x, x, "mse")
+    state = State(made.start() + 1, torch.zeros(()))
+    expected = net[0].weight.detach() + 1
+    net.load_state_dict(made.state_dict(state))  # strict: running statistics are there too, as they were
+    assert torch.equal(net[0].weight, expected)
+    assert torch.equal(net[2].weight, expected)
+
+
+@pytest.mark.parametrize("loss", ["mse", "ce"])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_any_integer_type(kind: torch.dtype, loss: str) -> None:
+    x, y = torch.randn(6, 2).double(), torch.tensor([0, 1, 2, 1, 0, 1])
+    net = nn.Linear(2, 3).double()
+    made = Supervised(net, x, y.to(kind), loss)
+    assert torch.equal(made.point(made.start()).loss, Supervised(net, x, y, loss).point(made.start()).loss)
+
+
+@pytest.mark.parametrize(("targets", "loss"), [("flat", "mse"), ("labels", "mse"), ("labels", "ce")])
+def test_a_batch_of_all_the_data_is_the_data(targets: str, loss: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(9, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(9, generator=generator) if targets == "flat" else torch.arange(9) % 3
+    made = Supervised(nn.Linear(2, 1 if targets == "flat" else 3), x, y, loss)
+    w = made.start()
+    whole, batch = made.point(w), made.point(w, Batch(x, y))
+    assert torch.equal(whole.loss, batch.loss)
+    assert torch.equal(whole.grad, batch.grad)
+    part = made.point(w, Batch(x[:4], y[:4]))
+    assert torch.allclose(part.loss, Supervised(made.module, x[:4], y[:4], loss).point(w).loss)
+    with pytest.raises(InputError, match="as many targets"):
+        made.point(w, Batch(x, y[:3]))
+
+
+def test_a_transformer_of_torchs_own_can_be_measured() -> None:
+    """Its fused attention has no second derivative; the plain one has."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), nn.Flatten(), nn.Linear(24, 2)
+    ).double()
+    made = Supervised(net, torch.randn(5, 3, 8).double(), torch.tensor([0, 1, 1, 0, 1]), "ce")
+    w = made.start()
+    v = torch.randn(made.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    eps = 1e-6
+    slope = (made.point(w + eps * v).grad - made.point(w - eps * v).grad) / (2 * eps)
+    assert relative(slope, made.point(w, need=Need.CURVATURE).hvp(v)) < 1e-6
+
+
+@pytest.mark.parametrize("net", [nn.BatchNorm1d(4), BatchNorm(4)])
+def test_batchnorm_is_known_even_where_it_does_not_show(net: nn.Module) -> None:
+    head = nn.Linear(4, 1)
+    nn.init.zeros_(head.weight)
+    made = Supervised(nn.Sequential(net, head), torch.randn(8, 4), torch.randn(8), "mse")
+    assert made.ghost_batches
+    plain = Supervised(nn.Linear(4, 1), torch.full((8, 4), torch.nan), torch.randn(8), "mse")
+    assert not plain.ghost_batches
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.linear, self.kind = nn.Linear(4, 1), kind
+
+    def forward(self, x: torch.Tensor) -> object:
+        y = self.linear(x)
+        return {"out": y} if self.kind is dict else (y, y)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_refuses_a_network_with_more_than_one_output(kind: type) -> None:
+    with pytest.raises(
+        InputError, match=f"must return one tensor with a row an example.*got {kind.__name__}"
+    ):
+        Supervised(TwoOutputs(kind), torch.randn(6, 4), torch.randn(6), "mse")
+
+
+def test_refuses_a_chunk_that_batchnorm_cannot_take() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    with pytest.raises(InputError, match="1 at a time"):
+        Supervised(net, torch.randn(9, 4), torch.randn(9), "mse", physical_batch_size=4)
+
+
+def test_takes_arrays_and_refuses_parameters_of_another_type() -> None:
+    made = Supervised(nn.Linear(4, 1), np.ones((6, 4), dtype=np.float32), np.zeros(6), "mse")
+    assert made.point(made.start()).loss.isfinite()
+    with pytest.raises(InputError, match=r"expected parameters of type torch.float32, got torch.float64"):
+        made.point(made.start().double())
+
+
+def test_another_network_other_weights_or_other_data_describe_themselves_differently() -> None:
+    torch.manual_seed(0)
+    x, y, net = torch.randn(6, 4), torch.randn(6), nn.Sequential(nn.Linear(4, 1), nn.Tanh())
+    relu = nn.Sequential(net[0], nn.ReLU())
+    other = nn.Sequential(nn.Linear(4, 1), nn.Tanh())
+    made = [(net, x, y), (relu, x, y), (other, x, y), (net, -x, y), (net, x, y + 1)]
+    described = [str(Supervised(m, a, b, "mse").describe()) for m, a, b in made]
+    assert len(set(described)) == 5
+    assert described[0] == str(Supervised(net, x, y, "mse").describe())
 
 
 def test_a_users_own_loss() -> None:

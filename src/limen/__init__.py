@@ -12,6 +12,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Batch": "limen.types",
+    "Dynamics": "limen.types",
+    "Objective": "limen.types",
+    "Point": "limen.types",
+    "Probe": "limen.types",
+    "Record": "limen.types",
     "Need": "limen.types",
     "Schedule": "limen.types",
     "State": "limen.types",
@@ -26,6 +31,7 @@ _HOMES = {
     "SharpnessTracker": "limen.probes",
     "Test": "limen.probes",
     "Train": "limen.probes",
+    "lanczos_audit": "limen.linalg.audit",
     "top_eigenpairs": "limen.linalg.krylov",
     "Experiment": "limen.run",
     "Goals": "limen.run",
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
     from limen.dynamics.nesterov import Nesterov as Nesterov
     from limen.dynamics.polyak import Polyak as Polyak
     from limen.errors import LimenError as LimenError
+    from limen.linalg.audit import lanczos_audit as lanczos_audit
     from limen.linalg.krylov import top_eigenpairs as top_eigenpairs
     from limen.objectives import Quadratic as Quadratic
     from limen.objectives import Supervised as Supervised
@@ -57,7 +64,12 @@ if TYPE_CHECKING:
     from limen.store import open_run as open_run
     from limen.store import record as record
     from limen.types import Batch as Batch
+    from limen.types import Dynamics as Dynamics
     from limen.types import Need as Need
+    from limen.types import Objective as Objective
+    from limen.types import Point as Point
+    from limen.types import Probe as Probe
+    from limen.types import Record as Record
     from limen.types import Schedule as Schedule
     from limen.types import State as State
 

@@ -44,20 +44,6 @@ class Dataset:
         """How many outputs a network on this data set has, for each of its targets."""
         return self.classes if self.classes is not None else int(self.targets[0].numel())
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Dataset:
-        """Return the data on `device`, floating-point tensors in `dtype`."""
-
-        def place(x: Tensor) -> Tensor:
-            return x.to(device, dtype if x.is_floating_point() else x.dtype)
-
-        return Dataset(
-            place(self.inputs),
-            place(self.targets),
-            place(self.test_inputs),
-            place(self.test_targets),
-            self.classes,
-        )
-
     def digest(self) -> str:
         """Return a SHA-256 over shapes, types and bytes, stored with a run and compared on resume."""
         sha = hashlib.sha256()

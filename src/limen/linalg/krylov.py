@@ -19,6 +19,12 @@ from limen.linalg.basis import Basis
 from limen.linalg.operators import as_operator
 from limen.types import LinearOperator
 
+COLD = 8
+"""Products beyond the start block before a solve from random vectors may stop."""
+
+STIR = 0.3
+"""How much of a random direction is mixed into the guard before a warm solve."""
+
 
 @dataclass(frozen=True)
 class Eigenpairs:
@@ -57,8 +63,10 @@ def top_eigenpairs(
 
     The basis starts as the block `start` and grows by the residuals of the leading Ritz vectors that have not
     converged; when it is full it is restarted with the leading Ritz vectors, whose products are known. From a
-    random block this spans the block Krylov space. From the block of the last solve at a nearby operator a few
-    products are enough, because the error of a Ritz value is quadratic in that of its vector.
+    random block this spans the block Krylov space, and is not believed before k + 9 products. From the block of the
+    last solve at a nearby operator a few products are enough, because the error of a Ritz value is quadratic in that
+    of its vector. A block of converged vectors would be blind to all that is orthogonal to them: therefore the guard,
+    the last carried vector, is stirred with a random direction, and one product goes into its residual stirred again.
 
     The stop holds for every wanted i: min(r_i, min_l ||R_l||²/gap_l) ≤ tol·|θ_i|, where R_l are the residuals of
     the l ≥ i leading Ritz vectors and gap_l = θ_i - (θ_{l+1} + r_{l+1}), with the extra carried vector standing
@@ -94,8 +102,13 @@ def top_eigenpairs(
     if most < min(n, m + 1):
         raise InputError(f"max_basis must be at least {m + 1} for {k} eigenvalues, got {max_basis}.")
     budget = max_products if max_products is not None else 100 + 50 * k
+    generator = generator or torch.Generator().manual_seed(0)
     basis = Basis(A, most)
     basis.extend(_start_block(A, m, most, start, generator))
+    cold = start is None or len(start) < m
+    # random vectors agree with each other long before they agree with the operator: give them time
+    least = min(n, m + COLD) if cold else 0
+    scouted = cold
     while True:
         pairs = basis.rayleigh_ritz(m)
         if pairs is None:
@@ -108,16 +121,29 @@ def top_eigenpairs(
             errors = torch.zeros_like(errors)
         allowed = tol * ritz[:k].abs() + torch.finfo(A.dtype).eps * ritz.abs().max()
         late = _late(ritz, residuals, errors, allowed)
-        if len(late) == 0 or basis.products >= budget:
+        if basis.products >= budget:
+            break
+        if not scouted and basis.size < most:
+            scouted = True
+            basis.extend(_stirred(R[-1:], 1.0, generator))
+            continue
+        if len(late) == 0 and basis.products >= least:
             break
         if basis.size == most:
             basis.restart(pairs, _kept(m, most))
         # one residual at a time, the largest value's first: larger blocks were measured to cost more products
-        if not basis.extend(R[late[:1]]):
-            # residuals inside the basis: rounding is all that is left, and the estimate says how much
+        if not basis.extend(R[late[:1]] if len(late) else _stirred(R[-1:], 1.0, generator)):
+            # nothing outside the basis but rounding; the estimates say how much
             break
     Y = pairs.vectors
     return Eigenpairs(ritz[:k], Y[:k], residuals[:k], errors, basis.products, len(late) == 0, Y)
+
+
+def _stirred(row: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Return a direction (1, n) with `share` times as much of a random one mixed in."""
+    fresh = torch.randn(row.shape, generator=generator, dtype=torch.float64).to(row)
+    stirred: Tensor = row / row.norm().clamp(min=torch.finfo(row.dtype).tiny) + share * fresh / fresh.norm()
+    return stirred
 
 
 def _late(ritz: Tensor, residuals: Tensor, errors: Tensor, allowed: Tensor) -> Tensor:
@@ -155,15 +181,14 @@ def _kato_temple(ritz: Tensor, residuals: Tensor, R: Tensor, k: int) -> Tensor:
 
 
 def _start_block(
-    A: LinearOperator, m: int, most: int, start: Tensor | None, generator: torch.Generator | None
+    A: LinearOperator, m: int, most: int, start: Tensor | None, generator: torch.Generator
 ) -> Tensor:
     given = torch.empty(0, A.n, dtype=A.dtype, device=A.device) if start is None else start
     if given.ndim != 2 or given.shape[1] != A.n:
         raise InputError(f"start must have shape (rows, {A.n}), got {tuple(given.shape)}.")
     given = given[:most].to(A.device, A.dtype)
     if len(given) >= m:
-        return given
-    generator = generator or torch.Generator().manual_seed(0)
+        return torch.cat([given[:-1], _stirred(given[-1:], STIR, generator)])
     drawn = torch.randn(m - len(given), A.n, generator=generator, dtype=torch.float64)
     return torch.cat([given, drawn.to(A.device, A.dtype)])
 

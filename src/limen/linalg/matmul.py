@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 MODES = ("medium", "high", "highest")
@@ -24,13 +26,24 @@ def choose_matmul_mode(device: torch.device | str = "cpu") -> str:
     one product against float64 tells which. The name is stored with a run, so that a resumed run uses the same.
     """
     for mode in MODES:
-        torch.set_float32_matmul_precision(mode)
+        set_matmul_mode(mode)
         if gemm_error(device) < 2e-6:
             return mode
     return MODES[-1]
 
 
 def set_matmul_mode(mode: str) -> str:
-    """Set a mode that an earlier process chose, and return its name."""
+    """Set a mode, perhaps one that an earlier process chose, and return its name.
+
+    Convolutions on CUDA are set to true float32 as well (cuDNN would use TF32 by default).
+    """
     torch.set_float32_matmul_precision(mode)
+    torch.backends.cudnn.allow_tf32 = False
     return mode
+
+
+def use_deterministic_kernels() -> None:
+    """Ask for kernels that give the same bits every time, where a device has the choice; warn where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(_BatchNorm):
     """Standardise each channel over the batch and over space, then scale and shift.
 
     y = weight · (x − mean) / √(var + eps) + bias, with the mean and the biased variance of *this* batch, in
@@ -22,10 +23,7 @@ class BatchNorm(nn.Module):
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels, eps, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x` (n, channels, …) by its own statistics."""
@@ -36,10 +34,6 @@ class BatchNorm(nn.Module):
             centred.square().mean(over, keepdim=True) + self.eps
         )
         return centred * scale + self.bias.view(per_channel)
-
-    def extra_repr(self) -> str:
-        """Say the size, as PyTorch's layers do."""
-        return f"{self.weight.numel()}, eps={self.eps}"
 
 
 class LayerNorm(nn.Module):

@@ -53,6 +53,8 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
         InputError: the loss is unknown, or does not fit targets or outputs.
     """
     labels = not targets.is_floating_point()
+    if labels:
+        targets = targets.long()  # the only integers that torch takes for classes
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
         prepared = targets if labels else targets.to(dtype)

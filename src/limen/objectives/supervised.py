@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limen.errors import InputError
@@ -88,34 +90,59 @@ class Supervised(Objective):
         self.device = torch.device(device) if device is not None else trainable[0][1].device
         self.dtype = dtype or trainable[0][1].dtype
         self.module = copy.deepcopy(module).to(self.device, self.dtype).eval()
-        _forget_running_statistics(self.module)
+        self._has_batchnorm = _forget_running_statistics(self.module)
         self._names = [name for name, _ in trainable]
+        canonical = {id(x): name for name, x in trainable}
+        aliases = module.named_parameters(remove_duplicate=False)
+        self._aliases = {name: canonical[id(x)] for name, x in aliases if id(x) in canonical}
+        self._rest = {n: x.detach().clone() for n, x in module.state_dict().items() if n not in self._aliases}
         self._shapes = [x.shape for _, x in trainable]
         self._sizes = [x.numel() for _, x in trainable]
         self.dim = sum(self._sizes)
 
     def _load(self, inputs: Tensor, targets: Tensor, loss: str | PerExample) -> None:
+        inputs, targets = torch.as_tensor(inputs), torch.as_tensor(targets)
         if len(inputs) != len(targets) or len(inputs) == 0:
             raise InputError(
                 f"need as many targets as inputs, and some: got {len(inputs)} and {len(targets)}."
             )
-        self.inputs = inputs.to(self.device, self.dtype if inputs.is_floating_point() else inputs.dtype)
-        try:
-            with torch.no_grad():
-                outputs = self.module(self.inputs[:4])
-                alone = self.module(self.inputs[:2])
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise InputError(
-                f"{type(self.module).__name__} does not take inputs of shape {tuple(inputs.shape[1:])}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        # whatever couples the examples of a chunk, BatchNorm or a layer of the user's own, shows here
-        self.ghost_batches = not torch.allclose(outputs[: len(alone)], alone, rtol=1e-3, atol=1e-5)
-        self.loss: Loss = prepare(loss, targets, tuple(outputs.shape[1:]), self.dtype)
+        self.inputs, self.n = self._place(inputs), len(inputs)
+        outputs, alone = self._try(self.inputs[:4]), self._try(self.inputs[: min(2, self.n)])
+        if self._has_batchnorm and self.n % self.physical_batch_size == 1:
+            self._try(self.inputs[-1:])  # one example may have no batch statistics
+        # whatever else couples the examples of a chunk, a layer of the user's own perhaps, shows here
+        coupled = not torch.allclose(outputs[: len(alone)], alone, rtol=1e-3, atol=1e-5, equal_nan=True)
+        self.ghost_batches = self._has_batchnorm or coupled
+        self._output_shape = tuple(outputs.shape[1:])
+        self.loss: Loss = prepare(loss, targets, self._output_shape, self.dtype)
         self._targets = self.loss.targets.to(self.device)
-        self.n = len(inputs)
         self._passes = 0
         self._traced: Pass | None = None
+
+    def _place(self, inputs: Tensor) -> Tensor:
+        return inputs.to(self.device, self.dtype if inputs.is_floating_point() else inputs.dtype)
+
+    def _try(self, inputs: Tensor) -> Tensor:
+        """Return the network's outputs, or say in one sentence why there are none."""
+        name, shape = type(self.module).__name__, tuple(inputs.shape)
+        try:
+            with torch.no_grad():
+                outputs = self.module(inputs)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            kind = (
+                "" if inputs.is_floating_point() else f" of type {str(inputs.dtype).removeprefix('torch.')}"
+            )
+            raise InputError(
+                f"{name} does not take inputs of shape {shape[1:]}{kind}, {shape[0]} at a time: {reason}"
+            ) from error
+        if not isinstance(outputs, torch.Tensor) or outputs.shape[:1] != inputs.shape[:1]:
+            got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            raise InputError(
+                f"{name} must return one tensor with a row an example, ({shape[0]}, …), got {got}; "
+                "wrap it in a module that picks the output."
+            )
+        return outputs
 
     def _sibling(self, inputs: Tensor, targets: Tensor) -> Supervised:
         sibling = copy.copy(self)
@@ -139,12 +166,17 @@ class Supervised(Objective):
         }
 
     def state_dict(self, state: State) -> dict[str, Tensor]:
-        """Return a state_dict for the user's module with the parameters `state.w`."""
-        mine = {name: x.detach().clone() for name, x in self.module.state_dict().items()}
-        return mine | {name: x.clone() for name, x in self.unflatten(state.w).items()}
+        """Return a state_dict for the user's module: `state.w`, and all else as it was given."""
+        parts = self.unflatten(state.w)
+        return {name: x.clone() for name, x in self._rest.items()} | {
+            name: parts[canonical].clone() for name, canonical in self._aliases.items()
+        }
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the landscape; the chunk size only where values depend on it."""
+        """Return what identifies the landscape, with digests of network, weights and data.
+
+        The chunk size is in it only where values depend on it.
+        """
         ghost = {"physical_batch_size": self.physical_batch_size} if self.ghost_batches else {}
         return {
             "objective": type(self.module).__name__,
@@ -152,6 +184,9 @@ class Supervised(Objective):
             "dim": self.dim,
             "examples": self.n,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "network": hashlib.sha256(repr(self.module).encode()).hexdigest()[:16],
+            "start": digest(self.start()),
+            "data": digest(self.inputs, self._targets),
             **ghost,
         }
 
@@ -163,9 +198,17 @@ class Supervised(Objective):
         """Return the point at the flat parameters `w` (p,)."""
         if tuple(w.shape) != (self.dim,):
             raise InputError(f"expected parameters of shape ({self.dim},), got {tuple(w.shape)}.")
+        if w.dtype != self.dtype:
+            raise InputError(
+                f"expected parameters of type {self.dtype}, got {w.dtype}; use w.to({self.dtype})."
+            )
         if batch is None:
             return SupervisedPoint(self, w.detach(), self.inputs, self._targets, need)
-        return SupervisedPoint(self, w.detach(), batch.inputs, batch.targets, need)
+        if len(batch.inputs) != len(batch.targets) or len(batch.inputs) == 0:
+            sizes = f"{len(batch.inputs)} and {len(batch.targets)}"
+            raise InputError(f"a batch needs as many targets as inputs, and some: got {sizes}.")
+        targets = prepare(self.loss_given, batch.targets, self._output_shape, self.dtype).targets
+        return SupervisedPoint(self, w.detach(), self._place(batch.inputs), targets.to(self.device), need)
 
     @functools.cached_property
     def _chunk_graph_bytes(self) -> int:
@@ -208,12 +251,22 @@ class Supervised(Objective):
         return budget // max(1, self._chunk_graph_bytes)
 
 
-def _forget_running_statistics(module: nn.Module) -> None:
-    """Make every BatchNorm of a private copy use batch statistics."""
-    for part in module.modules():
-        if isinstance(part, _BatchNorm):
-            part.track_running_stats = False
-            part.running_mean = part.running_var = part.num_batches_tracked = None
+def _forget_running_statistics(module: nn.Module) -> bool:
+    """Make every BatchNorm of a private copy use batch statistics; say whether there is one."""
+    found = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    for part in found:
+        part.track_running_stats = False
+        part.running_mean = part.running_var = part.num_batches_tracked = None
+    return bool(found)
+
+
+def digest(*tensors: Tensor) -> str:
+    """Return 16 hexadecimal digits over shapes, types and bytes."""
+    sha = hashlib.sha256()
+    for x in tensors:
+        sha.update(f"{tuple(x.shape)} {x.dtype}".encode())
+        sha.update(x.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -327,7 +380,9 @@ class SupervisedPoint(Point):
         """Return the outputs on a chunk and its share of the mean loss."""
         objective = self.objective
         parameters = dict(zip(objective._names, leaves, strict=True))
-        outputs = functional_call(objective.module, parameters, (self.inputs[chunk],))
+        # the fused attention kernels have no second derivative
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs = functional_call(objective.module, parameters, (self.inputs[chunk],))
         return outputs, objective.loss.total(outputs, self.targets[chunk]) / self.n
 
     def _have(self, need: Need) -> None:

@@ -8,6 +8,7 @@ import pickle
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,12 @@ REFUSED = {
     "seed too large": ([*PROBLEM, "--seed", str(2**64)], "seed: expected a whole number from 0", str(2**64)),
     "dtype": ([*PROBLEM, "--dtype", "float16"], "dtype: expected float32 or float64, got 'float16'"),
     "device": ([*PROBLEM, "--device", "gpu"], "device: expected auto, cpu, cuda or cuda:N, got 'gpu'"),
+    "device with zeros": ([*PROBLEM, "--device", "cuda:0001"], "device: expected auto, cpu, cuda or cuda:N"),
+    "GPU of a large number": ([*PROBLEM, "--device", f"cuda:{10**20}"], "device", "Use cpu"),
+    "too deep": (
+        ["gd", "digits", f"fc-tanh-depth{10**8}", "mse", "0.1", "3"],
+        "depth: expected a whole number from 1 to 1000, got 100000000",
+    ),
     "no such GPU": ([*PROBLEM, "--device", "cuda:97"], "device", "cuda:97", "Use cpu"),
     "cnn on numbers": (["gd", "chebyshev-3-20", "cnn-relu", "mse", "0.1", "3"], "images", "(1,)", "fc-tanh"),
     "regression on images": (["gd", "digits", *PROBLEM[2:]], "(1,)", "(1, 8, 8)", "chebyshev-5-20"),
@@ -361,7 +368,8 @@ def test_an_existing_run_is_neither_lost_nor_repeated(limen):
     before = (FOLDER / "scalars.jsonl").read_bytes()
     refused(limen(*PROBLEM), str(FOLDER), "finished", "--resume", "--overwrite", status=1)
     assert (FOLDER / "scalars.jsonl").read_bytes() == before
-    refused(limen(*PROBLEM, "--resume", "--neigs", "2", "--eig_freq", "1"), "eigs", status=1)
+    asked = limen(*PROBLEM, "--resume", "--neigs", "2", "--eig_freq", "1")
+    refused(asked, "probes.eigs", "Give --neigs 0 --eig_freq -1 as it was", status=1)
     assert (FOLDER / "scalars.jsonl").read_bytes() == before
     assert limen(*PROBLEM[:5], "6", "--resume")[0] == 0
     assert (FOLDER / "scalars.jsonl").read_bytes().startswith(before)
@@ -505,13 +513,83 @@ def test_ls_and_show_say_how_runs_stand_and_a_damaged_one_hides_nothing(limen):
     status, out, _ = limen("ls")
     rows = [line.split() for line in out.splitlines()]
     assert status == 0
-    assert rows[1][:2] == ["finished", "2/3"]
+    assert rows[1][:2] == ["finished", "3/3"]
     assert rows[1][4] == str(FOLDER.relative_to("results"))
     assert rows[2][0] == "failed"
     status, out, _ = limen("show", FOLDER)
     assert status == 0
     assert re.search(r"sharpness / threshold: 0\.\d+", out)
     assert "train_loss" in out
+
+
+def test_one_odd_run_hides_no_other(limen):
+    folders = [Path(str(FOLDER).replace("seed_0", f"seed_{seed}")) for seed in range(4)]
+    for seed in range(4):
+        assert limen(*PROBLEM, "--seed", seed, "--quiet")[0] == 0
+    (folders[1] / "scalars.jsonl").unlink()
+    (folders[1] / "scalars.jsonl").mkdir()
+    (folders[1] / "scalars.jsonl" / "x").touch()
+    with (folders[2] / "scalars.jsonl").open("a") as file:
+        file.write('{"probe": "mine", "step": 2, "t": 0.2, "values": {"eigs": 10}}\n')
+    info = json.loads((folders[3] / "run.json").read_text())
+    (folders[3] / "run.json").write_text(json.dumps(info | {"spec": [1]}))
+    status, out, err = limen("ls")
+    rows = out.splitlines()[1:]
+    assert (status, err, len(rows)) == (0, "", 4)
+    assert rows[0].split()[:2] == ["finished", "3/3"]
+    assert "scalars.jsonl cannot be read" in rows[1]
+    assert rows[2].split()[3] == "0.500"
+    assert rows[3].split()[0] == "failed"
+    status, _, err = limen("show", folders[1])
+    assert (status, "scalars.jsonl cannot be read" in err) == (1, True)
+    assert "sharpness / threshold: 0.500" in limen("show", folders[2])[1]
+    refused(limen("show", folders[3]), "spec: expected a mapping, got [1]", status=1)
+
+
+def test_what_a_resume_could_not_use_is_told_and_kept(limen, tmp_path):
+    assert limen(*PROBLEM)[0] == 0
+    (checkpoint,) = FOLDER.glob("checkpoints/*.pt")
+    os.truncate(checkpoint, 100)
+    before = (FOLDER / "scalars.jsonl").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "limen", *PROBLEM[:5], "6", "--resume"],
+        cwd=tmp_path,
+        env=surroundings(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for shown in (done.stdout, done.stderr):
+        assert shown.count("set aside in set_aside/1") == 1
+    assert (FOLDER / "set_aside" / "1" / "scalars.jsonl").read_bytes() == before
+    assert "set aside" in limen("show", FOLDER)[1]
+    assert "set aside" not in limen(*PROBLEM[:5], "7", "--resume")[1]
+
+
+def test_an_early_ctrl_c_has_a_word(limen, monkeypatch):
+    def build(spec):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("limen.config.build", build)
+    assert limen(*PROBLEM) == (130, "", "limen: interrupted\n")
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_the_first_signal_is_answered_at_once(tmp_path, monkeypatch, capfd, quiet):
+    from limen.probes.train import Train
+
+    measure, heard = Train.measure, []
+
+    def pressing(self, point, step, *rest):
+        if step == 1:
+            signal.raise_signal(signal.SIGTERM)
+            heard.append(capfd.readouterr().err)
+        return measure(self, point, step, *rest)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Train, "measure", pressing)
+    assert main([*PROBLEM, *quiet]) == 130
+    assert heard == [["limen: stopping after this step; once more to stop at once\n"], [""]][bool(quiet)]
 
 
 def test_plot_refuses_a_format_it_does_not_write(limen, tmp_path):

@@ -148,6 +148,23 @@ def test_a_measurement_that_never_happens_is_noted(given, notes):
     assert [note.split(":")[0] for note in found] == notes
 
 
+def test_a_costly_projection_is_noted_with_its_time(monkeypatch):
+    given = {"nproj": 400_000, "iterate_freq": 3}  # of 300 parameters, from a sample of 33 333 rows
+    ticks = iter([10.0, 11.0])
+    monkeypatch.setattr("limen.config.perf_counter", lambda: next(ticks))
+    built = build(spec(**given))
+    (note,) = built.notes
+    times = -(-built.experiment.steps // 3)
+    assert "draws 1.2e+08 random numbers, about 12 s a measurement" in note
+    assert f"up to {times}: --projection sketch" in note
+    assert build(spec(**given, projection="sketch")).notes == []
+    assert build(spec(**given | {"nproj": 300_000})).notes == []
+
+
+def test_what_depends_on_the_batch_size_can_be_told_at_a_resume():
+    assert build(spec(physical_batch_size=7)).info["physical_batch_size"] == 7
+
+
 def test_probes_are_those_that_were_asked_for():
     def names(**given):
         return [probe.name for probe in build(spec(**given)).experiment.probes]

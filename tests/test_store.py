@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from toys import Averages, Iterates, Odd, Train, contents, experiment
 from limen import store
 from limen.errors import InputError, StoreError
 from limen.run import Goals
-from limen.store import session
+from limen.store import blocks, session
 from limen.types import Event, Mark, Memory, Point, Probe, Record, State, Status, Value
 
 
@@ -45,6 +48,12 @@ def at_step(step: int, act: Any) -> Any:
             act()
 
     return listen
+
+
+BEGAN_AGAIN = (
+    "resumed at step 0: no usable checkpoint, so the run began again; "
+    "what was there was set aside in set_aside/1"
+)
 
 
 def stop() -> None:
@@ -165,17 +174,31 @@ def test_a_signal_ends_the_run_at_the_next_boundary(
     assert contents(run.folder) == contents(whole)
 
 
-def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path: Path, whole: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "word"),
+    [
+        (signal.SIGINT, signal.SIGINT, "Ctrl-C"),
+        (signal.SIGTERM, signal.SIGTERM, "SIGTERM"),
+        (signal.SIGINT, signal.SIGTERM, "SIGTERM"),
+    ],
+)
+def test_a_second_signal_ends_the_run_at_once(
+    tmp_path: Path, whole: Path, first: signal.Signals, second: signal.Signals, word: str
+) -> None:
+    heard: list[str] = []
+
     def press_twice() -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("the second Ctrl-C has not raised")
+        signal.raise_signal(first)
+        assert heard == ["stopping after this step; once more to stop at once"]
+        signal.raise_signal(second)
+        raise AssertionError("the second signal has not raised")
 
     with pytest.raises(KeyboardInterrupt):
-        store.record(tmp_path / "run", experiment(), listen=at_step(17, press_twice))
+        store.record(tmp_path / "run", experiment(), listen=at_step(17, press_twice), tell=heard.append)
+    assert len(heard) == 1
     run = store.open_run(tmp_path / "run")
     assert run.status is Status.INTERRUPTED
-    assert run.why.startswith("a second Ctrl-C")
+    assert run.why == f"a second signal to stop, {word}; --resume goes on from the last checkpoint"
     assert len(torch.load(run.folder / "train_loss_final")) == 18
     store.record(run.folder, experiment(), resume=True)
     assert contents(run.folder) == contents(whole)
@@ -261,7 +284,8 @@ def test_missing_records_send_the_run_back(part: Path, whole: Path) -> None:
     os.truncate(part / "scalars.jsonl", (part / "scalars.jsonl").stat().st_size - 5)
     run = store.record(part, experiment(), resume=True)
     assert run.notes == [
-        "resumed at step 30: records before checkpoint 40.pt are damaged or missing, so it was skipped"
+        "resumed at step 30: records before checkpoint 40.pt are damaged or missing, so it was skipped",
+        "resumed at step 30: what was recorded from step 30 on was set aside in set_aside/1",
     ]
     assert contents(part) == contents(whole)
 
@@ -272,7 +296,7 @@ def test_a_damaged_line_is_named_and_mended(part: Path, whole: Path) -> None:
     with pytest.raises(StoreError, match=r"damaged: .*--resume"):
         store.open_run(part).names()
     run = store.record(part, experiment(), resume=True)
-    assert run.notes[-1] == "resumed at step 0: no usable checkpoint, so the run began again"
+    assert run.notes[-1] == BEGAN_AGAIN
     assert contents(part) == contents(whole)
 
 
@@ -289,7 +313,136 @@ def test_without_a_checkpoint_the_run_begins_again(part: Path, whole: Path) -> N
     for path in part.glob("checkpoints/*.pt"):
         path.unlink()
     run = store.record(part, experiment(), resume=True)
-    assert run.notes == ["resumed at step 0: no usable checkpoint, so the run began again"]
+    assert run.notes == [BEGAN_AGAIN]
+    assert contents(part) == contents(whole)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """All that a run folder holds of a run, its manifest and lock left out."""
+    found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.name != "run.json"}
+
+
+def flip_a_byte(folder: Path) -> None:
+    text = (folder / "scalars.jsonl").read_bytes()
+    (folder / "scalars.jsonl").write_bytes(text[:900] + b"\0" + text[901:])
+
+
+def truncate_the_checkpoints(folder: Path) -> None:
+    for path in folder.glob("checkpoints/*.pt"):
+        os.truncate(path, 1500)
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate_the_checkpoints])
+def test_a_run_that_has_to_begin_again_is_set_aside_whole(part: Path, damage: Any) -> None:
+    damage(part)
+    before = everything(part)
+    told: list[str] = []
+    with pytest.raises(RuntimeError, match="stopped"):
+        store.record(part, experiment(), resume=True, listen=at_step(3, stop), tell=told.append)
+    assert told[-1] == BEGAN_AGAIN
+    assert everything(part / "set_aside" / "1") == before
+    assert store.record(part, experiment(), resume=True).info["resumed"][1]["step"] == 3
+    damage(part)
+    store.record(part, experiment(70), resume=True)
+    assert everything(part / "set_aside" / "1") == before
+    assert (part / "set_aside" / "2" / "scalars.jsonl").exists()
+    assert [run.folder for run in store.find_runs(part)] == [part]
+
+
+def test_what_lies_after_a_damaged_checkpoint_is_set_aside(part: Path, whole: Path) -> None:
+    os.truncate(part / "checkpoints" / "40.pt", 1500)
+    before = everything(part)
+    told: list[str] = []
+    store.record(part, experiment(), resume=True, tell=told.append)
+    assert "set aside in set_aside/1" in told[-1]
+    kept = everything(part / "set_aside" / "1")
+    assert kept["checkpoints/40.pt"] == before["checkpoints/40.pt"]
+    assert kept["series/iterates/20.safetensors"] == before["series/iterates/20.safetensors"]
+    assert before["scalars.jsonl"].endswith(kept["scalars.jsonl"])
+    assert json.loads(kept["scalars.jsonl"].splitlines()[0])["step"] == 30
+    assert contents(part) == contents(whole)
+
+
+def test_a_resume_without_damage_sets_nothing_aside(part: Path) -> None:
+    def look() -> None:
+        assert len(torch.load(part / "train_loss_final")) == 40
+
+    store.record(part, experiment(), resume=True, listen=at_step(45, look))
+    assert len(torch.load(part / "train_loss_final")) == 60
+    assert not (part / "set_aside").exists()
+
+
+def test_overwrite_leaves_what_was_set_aside(part: Path) -> None:
+    truncate_the_checkpoints(part)
+    store.record(part, experiment(), resume=True)
+    kept = everything(part / "set_aside")
+    store.record(part, experiment(3), overwrite=True)
+    assert everything(part / "set_aside") == kept
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("torch.load", MemoryError()),
+        ("torch.load", torch.OutOfMemoryError("CUDA out of memory")),
+        ("torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory: 99 bytes")),
+        ("torch.load", OSError(errno.EIO, "Input/output error")),
+        ("pathlib.Path.read_bytes", OSError(errno.EIO, "Input/output error")),
+        ("pathlib.Path.read_bytes", OSError(errno.EMFILE, "Too many open files")),
+    ],
+)
+def test_a_checkpoint_that_the_machine_cannot_load_is_no_damaged_one(
+    part: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException
+) -> None:
+    before = everything(part)
+
+    def fail(*given: Any, **more: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, fail)
+        with pytest.raises(StoreError, match=r"Nothing was changed\. .*--resume goes on"):
+            store.record(part, experiment(), resume=True)
+    assert everything(part) == before
+    assert store.record(part, experiment(), resume=True).info["resumed"][0]["step"] == 40
+
+
+def test_records_that_the_disk_does_not_give_are_no_damaged_ones(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = everything(part)
+
+    def fail(path: Path) -> list[int]:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(blocks, "steps_of", fail)
+        with pytest.raises(StoreError, match=r"cannot be read \(Input/output error\)\. Nothing was changed"):
+            store.record(part, experiment(), resume=True)
+    assert everything(part) == before
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1, 2], "text"])
+def test_another_file_in_a_checkpoints_place_is_skipped(part: Path, whole: Path, content: Any) -> None:
+    torch.save(content, part / "checkpoints" / "50.pt")
+    with zipfile.ZipFile(part / "checkpoints" / "51.pt", "w") as archive:
+        archive.writestr("mine.txt", "mine")
+    run = store.record(part, experiment(), resume=True)
+    assert run.info["resumed"][0]["step"] == 40
+    assert (part / "set_aside" / "1" / "checkpoints" / "51.pt").exists()
+    assert contents(part) == contents(whole)
+
+
+def test_a_flipped_byte_in_a_checkpoint_is_found(part: Path, whole: Path) -> None:
+    path = part / "checkpoints" / "40.pt"
+    with zipfile.ZipFile(path) as archive:
+        tensor = archive.read(next(name for name in archive.namelist() if name.endswith("/data/0")))
+    data = bytearray(path.read_bytes())
+    data[data.index(tensor) + 1] ^= 1
+    path.write_bytes(data)
+    run = store.record(part, experiment(), resume=True)
+    assert (run.info["resumed"][0]["step"], "checksum" in run.notes[0]) == (30, True)
     assert contents(part) == contents(whole)
 
 
@@ -351,8 +504,34 @@ def test_files_of_the_published_script_are_not_overwritten_unasked(tmp_path: Pat
 def test_another_experiment_cannot_be_resumed(part: Path) -> None:
     with pytest.raises(StoreError, match=r"dynamics\.lr = 0\.05, asked is 0\.06.*another folder"):
         store.record(part, experiment(60, lr=0.06), resume=True)
-    with pytest.raises(StoreError, match=r"probes\.iterates = \S+ 2\}, asked is nothing"):
+    with pytest.raises(
+        StoreError, match=r"probes\.iterates = \S+ 2\}, asked is nothing\. Give probes\.iterates"
+    ):
         store.record(part, experiment(60, small=True), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("was", "asked", "message"),
+    [
+        ({"nproj": 2, "max_steps": 3}, {"nproj": 0, "max_steps": 60}, "Give --nproj 2 as it was, or choose"),
+        (
+            {"above": None, "nproj": 2},
+            {"above": 0.5, "nproj": 3},
+            "Give --nproj 2 as it was, leave out --above,",
+        ),
+        (
+            {"model": {"width": 3}},
+            {"model": {"width": 4, "depth": 2}},
+            "--model.width 3 as it was, leave out",
+        ),
+        ({"above": None}, {"above": 0.5}, "Leave out --above, or choose"),
+        ({"max_steps": 3}, {"max_steps": 60}, "Give probes.iterates as it was"),
+    ],
+)
+def test_a_refusal_names_the_options(tmp_path: Path, was: Any, asked: Any, message: str) -> None:
+    store.record(tmp_path / "run", experiment(3), spec=was)
+    with pytest.raises(StoreError, match=re.escape(message)):
+        store.record(tmp_path / "run", experiment(60, small=True), spec=asked, resume=True)
 
 
 def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
@@ -363,10 +542,13 @@ def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
 
 def test_other_surroundings_are_noted(part: Path) -> None:
     info = json.loads((part / "run.json").read_text())
-    info["threads"], info["versions"]["torch"] = 97, "1.0"
+    info["threads"], info["versions"]["torch"], info["physical_batch_size"] = 97, "1.0", 10
     (part / "run.json").write_text(json.dumps(info))
-    run = store.record(part, experiment(50), resume=True)
-    assert len(run.notes) == 2
+    told: list[str] = []
+    run = store.record(part, experiment(50), info={"physical_batch_size": 20}, resume=True, tell=told.append)
+    assert len(run.notes) == 3
+    assert told == run.notes
+    assert any("physical_batch_size was 10, now 20" in note for note in run.notes)
     assert any('versions.torch was "1.0"' in note for note in run.notes)
     assert any("threads was 97" in note for note in run.notes)
 
@@ -440,6 +622,56 @@ def test_find_runs(tmp_path: Path) -> None:
     assert store.find_runs(tmp_path / "nowhere") == []
     with pytest.raises(StoreError, match="no run in"):
         store.open_run(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("spec", [1], r"spec: expected a mapping, got \[1\]"),
+        ("experiment", "x", "experiment: expected a mapping"),
+        ("threshold", "large", "threshold: expected a number or null"),
+        ("threshold", [2], "threshold: expected a number or null"),
+        ("max_steps", "many", "max_steps: expected a whole number"),
+        ("reached", 2.5, "reached: expected a whole number"),
+        ("status", ["finished"], "status: expected text"),
+        ("why", 3, "why: expected text"),
+        ("resumed", 3, "resumed: expected a list"),
+        ("resumed", [{"step": 3}], "resumed: expected a list"),
+        ("resumed", [{"step": 3, "notes": [4]}], "resumed: expected a list"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(part: Path, key: str, value: Any, message: str) -> None:
+    info = json.loads((part / "run.json").read_text())
+    (part / "run.json").write_text(json.dumps(info | {key: value}))
+    with pytest.raises(StoreError, match=message):
+        store.open_run(part)
+    assert [run.status for run in store.find_runs(part)] == [Status.FAILED]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"probe": "x", "step": "5", "t": 0.0, "values": {}}',
+        '{"probe": "x", "step": 5, "t": 0.0, "values": {"train_loss": "low"}}',
+        '{"probe": "x", "step": 5, "t": 0.0, "values": {"train_loss": {"a": 1}}}',
+        '{"probe": "x", "step": 5, "t": 0.0, "values": {"eigs": [[1.0]]}}',
+    ],
+)
+def test_a_line_of_other_types_is_damaged(part: Path, line: str) -> None:
+    with (part / "scalars.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(StoreError, match="is damaged"):
+        store.open_run(part).summary()
+
+
+def test_records_that_are_no_file_are_refused(part: Path) -> None:
+    (part / "scalars.jsonl").unlink()
+    (part / "scalars.jsonl").mkdir()
+    (part / "scalars.jsonl" / "x").touch()
+    with pytest.raises(StoreError, match=r"scalars\.jsonl cannot be read"):
+        store.open_run(part).names()
+    with pytest.raises(StoreError, match=r"cannot be read .*Nothing was changed"):
+        store.record(part, experiment(), resume=True)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

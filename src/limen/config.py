@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 from annotated_types import DocInfo, Ge, Gt, Interval, Lt, doc
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from limen.types import Dynamics, Probe
 
 LOSSES = ("ce", "mse")
+COSTLY, SAMPLE = 10**8, 10**7
+"""Random numbers in a projection: from when on its cost is told, and how many are drawn to tell it."""
 S = TypeVar("S", bound="Spec")
 
 
@@ -35,7 +38,7 @@ def _every(minus_one: str) -> Rule:
 
 
 NEVER, AT_THE_END, BY_THE_CLOCK = _every("never"), _every("the end only"), _every("about every 30 seconds")
-DEVICE = Rule("auto, cpu, cuda or cuda:N", re.compile(r"auto|cpu|cuda(:\d+)?").fullmatch)
+DEVICE = Rule("auto, cpu, cuda or cuda:N", re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?").fullmatch)
 
 
 class FieldError(InputError):
@@ -296,7 +299,7 @@ class Built:
     Attributes:
         experiment: ready to run.
         folder: where it is recorded.
-        info: what run.json keeps beside the spec: data hash, device, matmul mode.
+        info: what run.json keeps beside the spec: data hash, how examples are put together.
         notes: what the user should hear before it starts.
     """
 
@@ -356,8 +359,33 @@ def build(spec: Spec) -> Built:
     )
     experiment.begin()  # probes refuse what does not fit before a folder is made
     folder = spec.folder(ghost_batches=objective.ghost_batches)
-    info = {"data_hash": data.digest(), "ghost_batches": objective.ghost_batches}
-    return Built(experiment, folder, info, _notes(spec))
+    info = {
+        "data_hash": data.digest(),
+        "ghost_batches": objective.ghost_batches,
+        "physical_batch_size": spec.physical_batch_size,
+    }
+    return Built(experiment, folder, info, [*_notes(spec), *_cost(spec, objective.dim)])
+
+
+def _cost(spec: Spec, dim: int) -> list[str]:
+    """Say what one dense projection costs where that is much, by the time that a small share of it takes."""
+    numbers = spec.nproj * dim
+    if spec.iterate_freq < 1 or spec.projection != "gaussian" or numbers <= COSTLY:
+        return []
+    import torch
+
+    from limen.linalg.projection import gaussian_projection
+
+    rows = max(1, min(spec.nproj, SAMPLE // dim))
+    began = perf_counter()
+    gaussian_projection(torch.zeros(dim), rows)
+    seconds = (perf_counter() - began) * spec.nproj / rows
+    times = -(-spec.steps() // spec.iterate_freq)
+    return [
+        f"--nproj {spec.nproj} of {dim} parameters draws {numbers:.2g} random numbers, about {seconds:.2g} s a "
+        f"measurement, and there are up to {times}: --projection sketch costs far less and keeps norms, "
+        "a larger --iterate_freq measures less often."
+    ]
 
 
 def _device(name: str) -> str:
@@ -365,8 +393,9 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    device, count = torch.device(name), torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
         has = "no CUDA device" if count == 0 else f"CUDA devices up to cuda:{count - 1}"
         raise InputError(
             f"device: expected one that is there, got {name}, but this machine has {has}. Use cpu."

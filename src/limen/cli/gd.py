@@ -15,6 +15,8 @@ from limen.types import Status
 if TYPE_CHECKING:
     import torch
 
+    from limen.store import Run
+
 STATUS_CODES = {Status.FINISHED: 0, Status.DIVERGED: 3, Status.INTERRUPTED: 130}
 
 USAGE = "Usage: limen gd [OPTIONS] DATASET ARCH LOSS LR MAX_STEPS"
@@ -25,7 +27,7 @@ The run is recorded in RESULTS/DATASET/ARCH/seed_S/LOSS/OPT/lr_LR. An interrupte
 """
 
 EXAMPLE = """Example, through the edge of stability in a minute:
-  limen gd chebyshev-5-20 regression mse 0.2 6000 --neigs 2 --eig_freq 50"""
+  limen gd digits fc-tanh mse 0.2 600 --neigs 2 --eig_freq 10 --test_freq 10"""
 
 
 def register(app: App) -> None:
@@ -45,7 +47,13 @@ def execute(spec: Spec, execution: Execution) -> int:
     if not execution.quiet:
         for note in built.notes:
             print(f"note: {note}", file=sys.stderr)
-    matmul = _matmul(built.folder, built.experiment.objective.device, resume=execution.resume)
+    before = _begun(built.folder) if execution.resume else None
+    device = built.experiment.objective.device
+    matmul = _matmul(before, device)
+    if device.type == "cuda":
+        from limen.linalg.matmul import use_deterministic_kernels
+
+        use_deterministic_kernels()
     info = built.info | {"matmul": matmul, "git": git.state()}
     with Progress(spec.steps(), built.experiment.dynamics.threshold(), quiet=execution.quiet) as progress:
         run = store.record(
@@ -59,23 +67,27 @@ def execute(spec: Spec, execution: Execution) -> int:
             save_freq=spec.save_freq,
             save_model=spec.save_model,
             listen=progress,
+            tell=progress.tell,
         )
     if not execution.quiet:
-        print(summary(run))
+        print(summary(run, run.notes[len(before.notes) if before is not None else 0 :]))
     return STATUS_CODES.get(run.status, 1)
 
 
-def _matmul(folder: Path, device: torch.device, *, resume: bool) -> str:
-    """Set the matmul mode: the one the run was begun with, or the fastest accurate one."""
+def _begun(folder: Path) -> Run | None:
+    """Return the run that is to go on; None where there is none, of which `record` speaks where it matters."""
     from limen import store
     from limen.errors import StoreError
+
+    try:
+        return store.open_run(folder)
+    except StoreError:
+        return None
+
+
+def _matmul(before: Run | None, device: torch.device) -> str:
+    """Set the matmul mode: the one the run was begun with, or the fastest accurate one."""
     from limen.linalg.matmul import choose_matmul_mode, set_matmul_mode
 
-    if resume:
-        try:
-            begun_with = store.open_run(folder).info.get("matmul")
-        except StoreError:
-            begun_with = None  # there is no run yet; `record` says so where it matters
-        if begun_with is not None:
-            return set_matmul_mode(begun_with)
-    return choose_matmul_mode(device)
+    begun_with = before.info.get("matmul") if before is not None else None
+    return choose_matmul_mode(device) if begun_with is None else set_matmul_mode(begun_with)

@@ -24,7 +24,7 @@ def ls(
         str | None, Parameter(help="Folder of results (default: $RESULTS, else results).")
     ] = None,
 ) -> int:
-    """List runs: status, last step, training loss, sharpness over threshold, folder."""
+    """List runs: status, steps done, training loss, sharpness over threshold, folder."""
     from limen import store
 
     root = Path(results or os.environ.get("RESULTS") or "results")
@@ -35,7 +35,7 @@ def ls(
         print(f"no runs in {root}")
         return 0
     rows = [
-        ("status", "step", "train_loss", "sharpness/threshold", "run"),
+        ("status", "steps", "train_loss", "sharpness/threshold", "run"),
         *(_row(run, root) for run in runs),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -51,13 +51,22 @@ def _row(run: Run, root: Path) -> tuple[str, str, str, str, str]:
     except StoreError as error:
         # one run that cannot be read must not hide the others
         return str(run.status), "-", "-", "-", f"{place} ({error})"
-    step = "-" if last["step"] is None else f"{last['step']}/{run.info.get('max_steps', '?')}"
+    # A record of step s precedes update s, so a run that has not ended has done as many as its last record says.
+    done = run.info.get("reached", last["step"])
+    steps = "-" if done is None else f"{done}/{run.info.get('max_steps', '?')}"
     loss = f"{last['train_loss']:.6g}" if "train_loss" in last else "-"
-    return str(run.status), step, loss, over, place
+    return str(run.status), steps, loss, over, place
 
 
 def ratio(run: Run) -> str:
     """Return the last top eigenvalue over the threshold, or a dash."""
-    if run.threshold is None or "eigs" not in run.names():
-        return "-"
-    return f"{run.series('eigs').values[-1, 0] / run.threshold:.3f}"
+    sharpness = top(run)
+    return "-" if sharpness is None or not run.threshold else f"{sharpness / run.threshold:.3f}"
+
+
+def top(run: Run) -> float | None:
+    """Return the last top eigenvalue, None where none was recorded."""
+    if "eigs" not in run.names():
+        return None
+    last = run.series("eigs").values[-1:].reshape(-1)
+    return float(last[0]) if len(last) else None

@@ -19,6 +19,7 @@ app = cyclopts.App(
     version=__version__,
     default_parameter=NAMES,
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # `complain` has a word for it
 )
 for _module in (gd, ls, show, plot, data):
     _module.register(app)

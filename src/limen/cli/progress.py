@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
 
+from limen.cli.ls import top
 from limen.types import Event, Mark, Record
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ class Progress:
     """
 
     def __init__(self, total: int, threshold: float | None, *, quiet: bool = False) -> None:
-        self.threshold = threshold
+        self.threshold, self.quiet = threshold, quiet
         self.shown: dict[str, str] = {}
         hidden = quiet or not sys.stderr.isatty()
         self.bar = tqdm(total=total, unit="step", disable=hidden, dynamic_ncols=True, mininterval=0.2)
@@ -48,6 +52,15 @@ class Progress:
             case Record(values=values):
                 self._remember(values)
 
+    def tell(self, message: str) -> None:
+        """Say something at once on standard error, also from a signal's handler."""
+        if self.quiet:
+            return
+        below_bar = "" if self.bar.disable else "\n"
+        # Past Python's buffers, which a handler may have found half written; and nobody may be reading.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{below_bar}limen: {message}\n".encode())
+
     def _remember(self, values: object) -> None:
         match values:
             case {"train_loss": loss, **rest}:
@@ -59,11 +72,12 @@ class Progress:
                 self.shown["sharpness"] = f"{top:.3g}{ratio}"
 
 
-def summary(run: Run) -> str:
-    """Return two or three lines: how the run ended, where it stands, and its folder."""
+def summary(run: Run, notes: Sequence[str] = ()) -> str:
+    """Return a few lines: how the run ended, what a reader should know, where it stands, and its folder."""
     last = run.summary()
     numbers = [f"{name} {last[name]:.6g}" for name in ("train_loss", "train_acc", "test_acc") if name in last]
-    if run.threshold and "eigs" in run.names() and len(eigs := run.series("eigs").values):
-        numbers.append(f"sharpness {eigs[-1, 0]:.6g} = {eigs[-1, 0] / run.threshold:.3f} × threshold")
-    lines = [f"{run.status}: {run.why}", ", ".join(numbers), str(run.folder)]
+    if run.threshold and (sharpness := top(run)) is not None:
+        numbers.append(f"sharpness {sharpness:.6g} = {sharpness / run.threshold:.3f} × threshold")
+    said = [f"note: {note}" for note in notes]
+    lines = [f"{run.status}: {run.why}", *said, ", ".join(numbers), str(run.folder)]
     return "\n".join(line for line in lines if line)

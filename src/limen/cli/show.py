@@ -33,7 +33,7 @@ def show(run: Annotated[str, Parameter(help="Folder of the run.")]) -> int:
     records = {}
     for name in opened.names():
         series = opened.series(name)
-        last = " ".join(f"{x:.6g}" for x in series.values[-1:].reshape(-1)[:5])
+        last = " ".join(f"{float(x):.6g}" for x in series.values[-1:].reshape(-1)[:5])
         records[name] = f"{len(series.steps)} records, last at step {series.steps[-1]}: {last}"
     _table("records", records)
     print(f"sharpness / threshold: {ratio(opened)}")

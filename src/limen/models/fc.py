@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Interval
 from pydantic import PositiveInt
 from torch import nn
 
@@ -29,7 +30,7 @@ def make(
     input_shape: tuple[int, ...],
     outputs: int,
     activation: Literal["relu", "elu", "tanh", "hardtanh", "softplus"] = "tanh",
-    depth: PositiveInt = 2,
+    depth: Annotated[int, Interval(ge=1, le=1000)] = 2,
     width: PositiveInt = 200,
 ) -> nn.Sequential:
     """Flatten, then `depth` times a linear layer to `width` units and the activation, then a linear layer.
@@ -42,7 +43,7 @@ def make(
         input_shape: of one input, any shape with at least one dimension.
         outputs: number of outputs.
         activation: after each hidden layer.
-        depth: number of hidden layers.
+        depth: number of hidden layers, at most 1000.
         width: units of each hidden layer.
 
     Raises:

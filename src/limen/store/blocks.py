@@ -155,12 +155,16 @@ def steps_of(path: Path) -> list[int]:
 
 
 def complete(folder: Path, step: int, rows: Mapping[str, int]) -> bool:
-    """Whether the series in a run folder hold the rows before `step` that a checkpoint there counts on."""
+    """Whether the series in a run folder hold the rows before `step` that a checkpoint there counts on.
+
+    Raises:
+        OSError: the disk does not give a block.
+    """
     try:
         return all(
             _rows_before(layout.series_folder(folder, key), step) == count for key, count in rows.items()
         )
-    except (SafetensorError, OSError):
+    except (SafetensorError, FileNotFoundError):
         return False
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limen.errors import InputError
+from limen.errors import InputError, StoreError
 from limen.store import files, layout
 from limen.types import Mark, State
 
 KEEP = 2
 SUFFIX = ".pt"
-UNREADABLE = (
-    RuntimeError,
-    pickle.UnpicklingError,
+
+TORN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
     EOFError,
+    NotImplementedError,
+    RuntimeError,
     OSError,
     ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
+    LookupError,
 )
-"""What torch.load raises, and looking into what it gave, on a file that is torn or of another make."""
+"""What zipfile raises on a damaged archive in memory, where OSError is no fault of a disk."""
+
+FOREIGN = (pickle.UnpicklingError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+"""What torch.load raises, and looking into what it gave, on a sound file of another make."""
+
+
+class Damaged(Exception):
+    """A file is no checkpoint of this run: torn, or of another make."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +107,48 @@ def load(path: Path, run_id: str, device: torch.device) -> tuple[Mark, Extent]:
     """Read a checkpoint; tensors go where the parameters now live, if they lay with them before.
 
     Raises:
-        ValueError: it belongs to another run, or is damaged; so do the others of `UNREADABLE`.
+        Damaged: it is torn, or belongs to another run.
+        StoreError: it is sound, but there is no memory for it, or the device fails.
+        OSError: the disk does not give it.
     """
+    data = path.read_bytes()
+    _check_sound(data)
+    try:
+        return _read(data, int(path.stem), run_id, device)
+    except FOREIGN as error:
+        raise Damaged(_first_line(error)) from None
+    except (MemoryError, RuntimeError, OSError) as error:
+        raise StoreError(
+            f"checkpoint {path} is sound but could not be loaded ({_first_line(error)}). Nothing was changed. "
+            "Free memory or choose another device, then --resume goes on from it."
+        ) from error
+
+
+def _check_sound(data: bytes) -> None:
+    """Refuse an archive whose checksums do not hold, before torch guesses at what is wrong with it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            torn = archive.testzip()
+            foreign = not any(name.endswith("/data.pkl") for name in archive.namelist())
+    except TORN as error:
+        raise Damaged(_first_line(error)) from None
+    if torn is not None:
+        raise Damaged(f"the checksum of {torn} does not hold")
+    if foreign:
+        raise Damaged("it is an archive of something else")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+
+
+def _read(data: bytes, step: int, run_id: str, device: torch.device) -> tuple[Mark, Extent]:
 
     def place(storage: Any, location: str) -> Any:
         return storage if location == "cpu" or device.type == "cpu" else storage.to(device=device)
 
-    content = torch.load(path, weights_only=True, map_location=place)
-    if content["id"] != run_id or content["step"] != int(path.stem):
+    content = torch.load(io.BytesIO(data), weights_only=True, map_location=place)
+    if content["id"] != run_id or content["step"] != step:
         raise ValueError("it belongs to another run")
     state = State.from_dict(content["state"], device)
     like_w = content["state"]["w"].shape[-1:]

@@ -1,15 +1,16 @@
-"""Ctrl-C and SIGTERM end a run at a step boundary; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM end a run at a step boundary; a second one ends it at once."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "stopping after this step; once more to stop at once"
 
 
 class Interrupts:
@@ -21,9 +22,11 @@ class Interrupts:
         asked: name of the signal that asked to stop, if one did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        """Take what is called with a message at the first signal, from inside its handler."""
         self.asked: str | None = None
-        self._keys = 0
+        self._tell = tell
+        self._count = 0
         self._may_raise = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -42,17 +45,23 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
-        self._keys += number == signal.SIGINT
-        if self._keys >= 2 and self._may_raise:
-            raise KeyboardInterrupt
+        self._count += 1
+        if self._count == 1:
+            self._tell(STOPPING)
+        elif self._may_raise:
+            raise self._second()
+
+    def _second(self) -> KeyboardInterrupt:
+        word = "Ctrl-C" if self.asked == signal.SIGINT.name else self.asked
+        return KeyboardInterrupt(f"a second signal to stop, {word}")
 
     @contextlib.contextmanager
     def may_raise(self) -> Iterator[None]:
-        """Let a second Ctrl-C raise KeyboardInterrupt in here, but not where files are written."""
+        """Let a second signal raise KeyboardInterrupt in here, but not where files are written."""
         self._may_raise = True
         try:
-            if self._keys >= 2:
-                raise KeyboardInterrupt
+            if self._count >= 2:
+                raise self._second()
             yield
         finally:
             self._may_raise = False

@@ -16,6 +16,7 @@ SCALARS = "scalars.jsonl"
 TIMING = "timing.jsonl"
 SERIES = "series"
 CHECKPOINTS = "checkpoints"
+ASIDE = "set_aside"
 LOCK = ".lock"
 WRITER = ".writer.json"
 CURVES = ("train_loss", "test_loss", "train_acc", "test_acc")
@@ -65,13 +66,29 @@ def _blocks(root: Path) -> Iterator[Path]:
     return (path for path in root.rglob("*.safetensors") if path.stem.isdecimal())
 
 
-def own_files(folder: Path) -> list[Path]:
-    """Return the files in `folder` that limen wrote, except `run.json` and the lock."""
-    named = [SCALARS, TIMING, SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED)]
-    found = [folder / name for name in named]
-    found += [temporary(path) for path in [*found, folder / MANIFEST]]
-    found += [*numbered(folder / CHECKPOINTS, ".pt"), *_blocks(folder / SERIES)]
+def block_files(folder: Path) -> list[Path]:
+    """Return the blocks of all quantities in a run folder."""
+    return sorted(_blocks(folder / SERIES))
+
+
+def published_files(folder: Path) -> list[Path]:
+    """Return the published tensors in a run folder, and the snapshot."""
+    names = [SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED)]
+    return [path for name in names if (path := folder / name).is_file()]
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """Return what a crash left of files that were being written."""
+    names = [MANIFEST, SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED)]
+    found = [temporary(folder / name) for name in names]
     found += [*(folder / CHECKPOINTS).glob(".*.pt.tmp"), *(folder / SERIES).rglob(".*.safetensors.tmp")]
+    return [path for path in found if path.is_file()]
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files in `folder` that limen wrote, except `run.json`, the lock and what was set aside."""
+    found = [folder / SCALARS, folder / TIMING, *published_files(folder)]
+    found += [*numbered(folder / CHECKPOINTS, ".pt"), *block_files(folder), *temporaries(folder)]
     return [path for path in found if path.is_file()]
 
 

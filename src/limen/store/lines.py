@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,13 +66,21 @@ def split(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple
                 return
             try:
                 entry = json.loads(line)
-                int(entry["step"]), float(entry["t"]), entry["values"].items()
+                operator.index(entry["step"]), float(entry["t"])
+                for value in entry["values"].values():
+                    _check(value)
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise StoreError(
                     f"{path}: the line that ends at byte {end} is damaged: {line[:60]!r}. "
                     "--resume goes back to the last checkpoint before it and records it anew."
                 ) from None
             yield end, entry
+
+
+def _check(value: Any) -> None:
+    """Raise TypeError or ValueError unless `value` is a number or a list of numbers, as `_number` writes them."""
+    for item in value if isinstance(value, list) else (value,):
+        float(item)
 
 
 class Column:

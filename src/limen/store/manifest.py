@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,39 @@ from limen.store.layout import FORMAT, MANIFEST
 
 Manifest = dict[str, Any]
 
-SURROUNDINGS = ("versions", "device", "hardware", "threads", "deterministic", "matmul")
+SURROUNDINGS = (
+    "versions",
+    "device",
+    "hardware",
+    "threads",
+    "deterministic",
+    "matmul",
+    "physical_batch_size",
+)
 """What may change at a resume, at the price of equality to the last bit."""
-
 
 ESSENTIAL = ("id", "status", "why", "experiment")
 
+FREE = {"max_steps", "acc_goal", "loss_goal", "save_freq", "save_model", "checkpoint_freq"} | {
+    *("results", "data_dir", "device", "physical_batch_size"),
+}
+"""Words of a spec that may change at a resume."""
+
+TYPES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "id": ("text", lambda value: value + ""),
+    "status": ("text", lambda value: value + ""),
+    "why": ("text", lambda value: value + ""),
+    "experiment": ("a mapping", lambda value: {**value}),
+    "spec": ("a mapping", lambda value: {**value}),
+    "max_steps": ("a whole number", operator.index),
+    "reached": ("a whole number", operator.index),
+    "threshold": ("a number or null", lambda value: None if value is None else float(value)),
+    "resumed": (
+        "a list of {step, notes}",
+        lambda value: [(operator.index(at["step"]), [note + "" for note in at["notes"]]) for at in value],
+    ),
+}
+"""What the store reads back, what it must be, and an act that only such a value allows."""
 
 RESERVED = {"format", *ESSENTIAL, "spec", "max_steps", "threshold", "started", "ended", "resumed", "reached"}
 """What the store itself reads back; nobody else may write it."""
@@ -59,6 +87,7 @@ def load(folder: Path) -> Manifest:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         number, _ = int(manifest["format"]), [manifest[key] for key in ESSENTIAL]
+        _check_types(manifest)
     except FileNotFoundError:
         raise StoreError(f"no run in {folder}: expected a {MANIFEST} there.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,6 +98,16 @@ def load(folder: Path) -> Manifest:
     if number > FORMAT:
         raise StoreError(f"{path} has format {number}, this limen reads up to {FORMAT}: upgrade limen.")
     return manifest  # type: ignore[no-any-return]
+
+
+def _check_types(manifest: Manifest) -> None:
+    """Raise ValueError where a value is not of its type."""
+    for key in TYPES.keys() & manifest.keys():
+        expected, act = TYPES[key]
+        try:
+            act(manifest[key])
+        except (TypeError, ValueError, LookupError):
+            raise ValueError(f"{key}: expected {expected}, got {json.dumps(manifest[key])[:60]}") from None
 
 
 def save(folder: Path, manifest: Manifest) -> None:
@@ -101,12 +140,6 @@ def check_same(folder: Path, old: Manifest, new: Manifest) -> None:
     Raises:
         StoreError: the experiments, or the data, differ.
     """
-    if found := difference(old["experiment"], new["experiment"]):
-        field, was, asked = found
-        raise StoreError(
-            f"{folder} cannot be resumed: its run has {field} = {_words(was)}, asked is {_words(asked)}. "
-            f"Give {field} as it was, or choose another folder (--overwrite discards the run)."
-        )
     was, asked = old.get("data_hash"), new.get("data_hash")
     if was is not None and asked is not None and was != asked:
         raise StoreError(
@@ -114,6 +147,34 @@ def check_same(folder: Path, old: Manifest, new: Manifest) -> None:
             f"the data now give {asked}. "
             "Restore the data, or choose another folder (--overwrite discards the run)."
         )
+    if found := difference(old["experiment"], new["experiment"]):
+        field, was, asked = found
+        raise StoreError(
+            f"{folder} cannot be resumed: its run has {field} = {_words(was)}, asked is {_words(asked)}. "
+            f"{_mend(field, old, new)}, or choose another folder (--overwrite discards the run)."
+        )
+
+
+def _mend(field: str, old: Manifest, new: Manifest) -> str:
+    """Return what to give so that a run can be resumed: options, where those of both runs are known."""
+    was, asked = old.get("spec", {}), new["spec"]
+    if not was or not asked:
+        return f"Give {field} as it was"
+    differ = [name for name in {**was, **asked} if name not in FREE and was.get(name) != asked.get(name)]
+    options = [option for name in differ for option in _options(name, was.get(name), asked.get(name))]
+    given = [f"--{name} {value}" for name, value in options if value is not None]
+    left = [f"--{name}" for name, value in options if value is None]
+    parts = [f"Give {' '.join(given)} as it was"] * bool(given) + [f"leave out {' '.join(left)}"] * bool(left)
+    text = ", ".join(parts) or f"Give {field} as it was"
+    return text[0].upper() + text[1:]
+
+
+def _options(name: str, was: Any, asked: Any) -> list[tuple[str, Any]]:
+    """Return options and their old values, those of a mapping key by key."""
+    if not isinstance(was, Mapping) or not isinstance(asked, Mapping):
+        return [(name, was)]
+    keys = [key for key in {**was, **asked} if was.get(key) != asked.get(key)]
+    return [(f"{name}.{key}", was.get(key)) for key in keys]
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:

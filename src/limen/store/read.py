@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,7 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What happened at each resume that a reader should know: what was skipped, what had changed."""
-        return [
-            f"resumed at step {at['step']}: {note}"
-            for at in self.info.get("resumed", [])
-            for note in at["notes"]
-        ]
+        return [note for at in self.info.get("resumed", []) for note in notes_of(at)]
 
     def names(self) -> list[str]:
         """Return the names of what was recorded, `branch/name` where there are branches."""
@@ -113,10 +109,21 @@ class Run:
         if size < self._end:  # a resume has cut it
             self._columns, self._end = lines.Columns(), 0
         if size > self._end:
-            for end, entry in lines.split(path, self._end):
-                self._columns.add(entry)
-                self._end = end
+            try:
+                for end, entry in lines.split(path, self._end):
+                    self._columns.add(entry)
+                    self._end = end
+            except OSError as error:
+                raise StoreError(
+                    f"{path} cannot be read ({error.strerror or error}): expected a file of records. "
+                    "Mend its permissions, or restore it from a copy."
+                ) from error
         return self._columns
+
+
+def notes_of(at: Mapping[str, Any]) -> list[str]:
+    """Return the notes of one resume, as a reader sees them."""
+    return [f"resumed at step {at['step']}: {note}" for note in at["notes"]]
 
 
 def open_run(folder: Path | str) -> Run:
@@ -159,7 +166,9 @@ def find_runs(root: Path | str) -> list[Run]:
 def _folders(root: Path) -> Iterator[Path]:
     for here, below, names in os.walk(root):
         if layout.MANIFEST in names:
-            below[:] = [name for name in below if name not in (layout.SERIES, layout.CHECKPOINTS)]
+            below[:] = [
+                name for name in below if name not in (layout.SERIES, layout.CHECKPOINTS, layout.ASIDE)
+            ]
             yield Path(here)
 
 

@@ -24,6 +24,7 @@ from limen.store.session import Session
 from limen.types import End, Event, Mark, Record, Status
 
 Listen = Callable[[Event], object]
+Tell = Callable[[str], object]
 
 
 def record(
@@ -38,10 +39,11 @@ def record(
     save_freq: int = -1,
     save_model: bool = False,
     listen: Listen | None = None,
+    tell: Tell | None = None,
 ) -> Run:
     """Run `experiment` and keep everything in `folder`; return the run however it ended.
 
-    Ctrl-C and SIGTERM end it at the next step boundary as interrupted, with a checkpoint; a second Ctrl-C
+    Ctrl-C and SIGTERM end it at the next step boundary as interrupted, with a checkpoint; a second one
     raises KeyboardInterrupt at once, and the folder can still be resumed.
 
     Args:
@@ -50,12 +52,15 @@ def record(
         spec: the words that describe it (JSON-able), empty from Python.
         info: more for `run.json` (JSON-able). `data_hash` in it must agree when a run is resumed.
         resume: go on with the run in `folder`, if there is one, bit for bit as if it had never stopped (given
-            the same versions, device and thread count; what differs is in `Run.notes`).
+            the same versions, device and thread count; what differs is in `Run.notes`). What is damaged, and
+            what lies after it, is moved to `set_aside/<n>` in the folder.
         overwrite: discard the run in `folder`; of its files only those that limen wrote.
         checkpoint_freq: steps between checkpoints; -1 for about every 30 seconds.
         save_freq: steps between versions of the published tensors on the way; -1 for never.
         save_model: write `snapshot_final`, the state_dict at the end.
         listen: called with every event.
+        tell: called with what a user should hear at once: the notes of a resume, and that a signal was
+            understood (from its handler, so nothing in there may wait).
 
     Raises:
         InputError: an argument does not fit, or the experiment refuses to begin.
@@ -67,7 +72,7 @@ def record(
     for name, freq in (("checkpoint_freq", checkpoint_freq), ("save_freq", save_freq)):
         if freq < 1 and freq != -1:
             raise InputError(f"{name} must be at least 1 (or -1 for the default), got {freq}.")
-    folder = Path(folder)
+    folder, tell = Path(folder), tell or _silent
     beginning = experiment.begin()  # refuses what does not fit before the disk is touched
     new = _describe(experiment, spec or {}, info or {})
     with contextlib.ExitStack() as stack:
@@ -76,6 +81,8 @@ def record(
             stack.enter_context(lock.writing(folder))
             start = _prepare(folder, new, beginning, experiment, going_on=resume, overwrite=overwrite)
             if start is not None:
+                for note in read.notes_of(new["resumed"][-1]) if new["resumed"] else []:
+                    tell(note)
                 session = Session(folder, new, start, checkpoint_freq=checkpoint_freq, save_freq=save_freq)
                 stack.callback(session.close)
         except OSError as error:
@@ -84,12 +91,12 @@ def record(
                 "Free space, mend its permissions, or choose another folder."
             ) from error
         if start is not None:
-            interrupts = stack.enter_context(Interrupts())
+            interrupts = stack.enter_context(Interrupts(tell))
             _run(session, experiment, save_model, interrupts, listen or _silent)
     return read.open_run(folder)
 
 
-def _silent(event: Event) -> None:
+def _silent(anything: object) -> None:
     """Tell nobody."""
 
 
@@ -229,7 +236,7 @@ def _follow(session: Session, experiment: Experiment, interrupts: Interrupts, li
 def _abandon(session: Session, error: BaseException) -> None:
     """Leave a folder that can be resumed; note on `error` what the disk did not allow."""
     if isinstance(error, KeyboardInterrupt):
-        end = End(Status.INTERRUPTED, "a second Ctrl-C; --resume goes on from the last checkpoint")
+        end = End(Status.INTERRUPTED, f"{error or 'Ctrl-C'}; --resume goes on from the last checkpoint")
     else:
         end = End(Status.FAILED, _reason(error))
     acts: list[Callable[[], None]] = [lambda: session.end(end)]

@@ -26,7 +26,10 @@ def contents(results: Path) -> dict[str, bytes]:
     """Everything that is reproducible: records, tensor blocks, and the published tensors as bytes."""
     (folder,) = (path.parent for path in results.rglob("run.json"))
     files = {"scalars": (folder / "scalars.jsonl").read_bytes()}
-    files |= {str(path.relative_to(folder)): path.read_bytes() for path in (folder / "series").rglob("*.safetensors")}
+    files |= {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in (folder / "series").rglob("*.safetensors")
+    }
     for name in ("train_loss", "test_loss", "train_acc", "test_acc", "eigs", "iterates"):
         files[name] = torch.load(folder / f"{name}_final").numpy().tobytes()
     snapshot = torch.load(folder / "snapshot_final")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 
 import torch
 
-MODES = ("medium", "high", "highest")
-"""PyTorch's names, in the order they are tried."""
+FASTER = ("medium", "high")
+"""PyTorch's names for products that may be faster, and may be less accurate, than "highest"."""
+
+WORTH = 0.9
+"""A mode is taken if it needs less than this share of the time."""
 
 
 def gemm_error(device: torch.device | str = "cpu", size: int = 384) -> float:
@@ -20,16 +25,40 @@ def gemm_error(device: torch.device | str = "cpu", size: int = 384) -> float:
 
 
 def choose_matmul_mode(device: torch.device | str = "cpu") -> str:
-    """Set the first mode whose products are float32-accurate, and return its name.
+    """Set the fastest mode whose products are float32-accurate, and return its name.
 
-    "medium" selects a faster kernel on some CPUs without losing a digit, and bfloat16 or TF32 on other hardware;
-    one product against float64 tells which. The name is stored with a run, so that a resumed run uses the same.
+    "medium" selects another kernel, faster on some CPUs without losing a digit, slower on others, and bfloat16 or
+    TF32 on other hardware: one product against float64 and a few timed ones tell. The modes differ in rounding, so
+    the name is stored with a run, and a resumed run uses the same.
     """
-    for mode in MODES:
+    return set_matmul_mode(_fastest(str(device)))
+
+
+@functools.cache
+def _fastest(device: str) -> str:
+    set_matmul_mode("highest")
+    best, least = "highest", WORTH * gemm_seconds(device)
+    for mode in FASTER:
         set_matmul_mode(mode)
-        if gemm_error(device) < 2e-6:
-            return mode
-    return MODES[-1]
+        if gemm_error(device) < 2e-6 and (seconds := gemm_seconds(device)) < least:
+            best, least = mode, seconds
+    return best
+
+
+def gemm_seconds(device: torch.device | str = "cpu", repeats: int = 5) -> float:
+    """Return the least time of the three products of a linear layer: forward, and backward in input and weight."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, grad = (
+        torch.randn(shape, generator=generator).to(device) for shape in ((500, 1024), (200, 1024), (500, 200))
+    )
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        for a, b in ((x, weight.T), (grad, weight), (grad.T, x)):
+            product = a @ b
+        product[0, 0].item()  # a GPU answers before it has finished
+        times.append(time.perf_counter() - begun)
+    return min(times)
 
 
 def set_matmul_mode(mode: str) -> str:

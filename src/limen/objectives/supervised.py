@@ -334,7 +334,7 @@ class SupervisedPoint(Point):
             products = _products(made, vs, create_graph=True)
             form = sum((a * b).sum() for a, b in zip(us, products, strict=True))
             if isinstance(form, Tensor) and form.requires_grad:
-                out += self.flat(_gradients(form, made.leaves))
+                self.add_to(out, _gradients(form, made.leaves))
         return out
 
     def chunks(self, stop: int) -> Iterator[slice]:
@@ -411,7 +411,7 @@ class SupervisedPoint(Point):
                     outputs, loss = self._forward(self._leaves(), chunk)
                 grads = ()
             if grad is not None:
-                grad += self.flat(grads)
+                self.add_to(grad, grads)
             losses.append(loss.detach())
             if correct is not None:
                 hits.append(correct(outputs.detach(), self.targets[chunk]))
@@ -426,6 +426,11 @@ class SupervisedPoint(Point):
         if outputs_kept:
             self._predictions = torch.cat(outputs_kept)
         self._known |= need
+
+    def add_to(self, out: Tensor, parts: tuple[Tensor, ...]) -> None:
+        """Add one tensor a parameter to the flat vector `out` (p,), without making another one."""
+        for view, part in zip(self.objective.unflatten(out).values(), parts, strict=True):
+            view += part.detach()
 
     def flat(self, parts: tuple[Tensor, ...]) -> Tensor:
         """Return one tensor a parameter as one vector (p,)."""
@@ -450,7 +455,7 @@ class Hessian(LinearOperator):
         for chunk in point.chunks(self.m):
             made = point.kept_graph(chunk)
             for row, vs in zip(out, parts, strict=True):
-                row += point.flat(_products(made, vs))
+                point.add_to(row, _products(made, vs))
         # the graphs hold shares of a mean over all examples
         return out if self.m == point.n else out * (point.n / self.m)
 

@@ -607,7 +607,7 @@ def test_help_shows_the_words_in_their_order_and_an_example(limen):
     assert places == sorted(places)
     example = next(line for line in out.splitlines() if line.strip().startswith("limen gd"))
     spec = json.dumps(example.split()[2:7])
-    assert spec == '["chebyshev-5-20", "regression", "mse", "0.2", "6000"]'
+    assert spec == '["digits", "fc-tanh", "mse", "0.2", "600"]'
     assert limen("--help")[0] == 0
 
 

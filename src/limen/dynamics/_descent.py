@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from limen.errors import InputError
-from limen.types import State
+from limen.types import Dynamics, Info, Objective, Point, State
 
 
 def check_lr(lr: float) -> None:
@@ -33,3 +35,35 @@ def begin(w: Tensor, hyper: dict[str, float], slots: tuple[str, ...] = ()) -> St
 def like(number: Tensor, w: Tensor) -> Tensor:
     """Return a hyperparameter so that it multiplies `w` (…, p): one value for all, or one a member."""
     return number if number.ndim == 0 else number.to(w.device, w.dtype)[..., None]
+
+
+@dataclass(frozen=True)
+class Momentum(Dynamics):
+    """Descent with a velocity v ← βv + ∇L(w); the rules differ in the direction that they step along.
+
+    Attributes:
+        lr: the learning rate η.
+        beta: the momentum β.
+    """
+
+    lr: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        check_lr(self.lr)
+        check_beta(self.beta)
+
+    def init(self, objective: Objective, w: Tensor) -> State:
+        """Return the state at time 0, at rest."""
+        return begin(w, {"lr": self.lr, "beta": self.beta}, ("velocity",))
+
+    @abstractmethod
+    def direction(self, grad: Tensor, velocity: Tensor, beta: Tensor) -> Tensor:
+        """Return what is subtracted, over η: all are (…, p), β broadcasts."""
+
+    def step(self, point: Point, state: State) -> tuple[State, Info]:
+        """Advance once."""
+        lr, beta = state.hyper["lr"], like(state.hyper["beta"], state.w)
+        velocity = beta * state.slots["velocity"] + point.grad
+        w = state.w - like(lr, state.w) * self.direction(point.grad, velocity, beta)
+        return state.replace(w=w, t=state.t + lr, slots={"velocity": velocity}), {}

@@ -6,37 +6,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from limen.dynamics._descent import begin, check_beta, check_lr, like
-from limen.types import Dynamics, Info, Objective, Point, State
+from limen.dynamics._descent import Momentum
 
 
 @dataclass(frozen=True)
-class Polyak(Dynamics):
-    """Heavy ball; unstable on a quadratic of sharpness above (2 + 2β)/η (Cohen et al. 2021, §4).
+class Polyak(Momentum):
+    """Heavy ball; unstable on a quadratic of sharpness above (2 + 2β)/η (Cohen et al. 2021, §4)."""
 
-    Attributes:
-        lr: the learning rate η.
-        beta: the momentum β.
-    """
-
-    lr: float
-    beta: float
     name = "polyak"
 
-    def __post_init__(self) -> None:
-        check_lr(self.lr)
-        check_beta(self.beta)
-
-    def init(self, objective: Objective, w: Tensor) -> State:
-        """Return the state at time 0, at rest."""
-        return begin(w, {"lr": self.lr, "beta": self.beta}, ("velocity",))
-
-    def step(self, point: Point, state: State) -> tuple[State, Info]:
-        """Advance once."""
-        lr, beta = state.hyper["lr"], state.hyper["beta"]
-        velocity = like(beta, state.w) * state.slots["velocity"] + point.grad
-        w = state.w - like(lr, state.w) * velocity
-        return state.replace(w=w, t=state.t + lr, slots={"velocity": velocity}), {}
+    def direction(self, grad: Tensor, velocity: Tensor, beta: Tensor) -> Tensor:
+        """Return v."""
+        return velocity
 
     def threshold(self) -> float:
         """Return (2 + 2β)/η."""

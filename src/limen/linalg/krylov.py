@@ -22,9 +22,6 @@ from limen.types import LinearOperator
 COLD = 8
 """Products beyond the start block before a solve from random vectors may stop."""
 
-STIR = 0.3
-"""How much of a random direction is mixed into the guard before a warm solve."""
-
 
 @dataclass(frozen=True)
 class Eigenpairs:
@@ -65,8 +62,8 @@ def top_eigenpairs(
     converged; when it is full it is restarted with the leading Ritz vectors, whose products are known. From a
     random block this spans the block Krylov space, and is not believed before k + 9 products. From the block of the
     last solve at a nearby operator a few products are enough, because the error of a Ritz value is quadratic in that
-    of its vector. A block of converged vectors would be blind to all that is orthogonal to them: therefore the guard,
-    the last carried vector, is stirred with a random direction, and one product goes into its residual stirred again.
+    of its vector. A block of converged vectors would be blind to all that is orthogonal to them: one product of each
+    warm solve therefore goes into the residual of the guard, the last carried vector, mixed with a random direction.
 
     The stop holds for every wanted i: min(r_i, min_l ||R_l||²/gap_l) ≤ tol·|θ_i|, where R_l are the residuals of
     the l ≥ i leading Ritz vectors and gap_l = θ_i - (θ_{l+1} + r_{l+1}), with the extra carried vector standing
@@ -125,24 +122,24 @@ def top_eigenpairs(
             break
         if not scouted and basis.size < most:
             scouted = True
-            basis.extend(_stirred(R[-1:], 1.0, generator))
+            basis.extend(_stirred(R[-1:], generator))
             continue
         if len(late) == 0 and basis.products >= least:
             break
         if basis.size == most:
             basis.restart(pairs, _kept(m, most))
         # one residual at a time, the largest value's first: larger blocks were measured to cost more products
-        if not basis.extend(R[late[:1]] if len(late) else _stirred(R[-1:], 1.0, generator)):
+        if not basis.extend(R[late[:1]] if len(late) else _stirred(R[-1:], generator)):
             # nothing outside the basis but rounding; the estimates say how much
             break
     Y = pairs.vectors
     return Eigenpairs(ritz[:k], Y[:k], residuals[:k], errors, basis.products, len(late) == 0, Y)
 
 
-def _stirred(row: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return a direction (1, n) with `share` times as much of a random one mixed in."""
+def _stirred(row: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a direction (1, n) with as much of a random one mixed in."""
     fresh = torch.randn(row.shape, generator=generator, dtype=torch.float64).to(row)
-    stirred: Tensor = row / row.norm().clamp(min=torch.finfo(row.dtype).tiny) + share * fresh / fresh.norm()
+    stirred: Tensor = row / row.norm().clamp(min=torch.finfo(row.dtype).tiny) + fresh / fresh.norm()
     return stirred
 
 
@@ -188,7 +185,7 @@ def _start_block(
         raise InputError(f"start must have shape (rows, {A.n}), got {tuple(given.shape)}.")
     given = given[:most].to(A.device, A.dtype)
     if len(given) >= m:
-        return torch.cat([given[:-1], _stirred(given[-1:], STIR, generator)])
+        return given
     drawn = torch.randn(m - len(given), A.n, generator=generator, dtype=torch.float64)
     return torch.cat([given, drawn.to(A.device, A.dtype)])
 

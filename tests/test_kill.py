@@ -42,7 +42,7 @@ def test_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
     begun = time.monotonic()
     subprocess.run(command(tmp_path / "whole"), check=True)
     whole = time.monotonic() - begun
-    moments, killed = random.Random(0), 0
+    moments, killed, done = random.Random(0), 0, 0
     while killed < kills:
         child = subprocess.Popen(command(tmp_path / "killed"))
         try:
@@ -55,6 +55,7 @@ def test_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
         assert child.returncode == 0
         # it reached the end: compare, and begin another
         assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
-        (tmp_path / "killed").rename(tmp_path / f"done_{killed}")
+        (tmp_path / "killed").rename(tmp_path / f"done_{done}")
+        done += 1
     subprocess.run(command(tmp_path / "killed"), check=True)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -13,7 +13,7 @@ from torch import nn
 from limen import Batch, Need, Quadratic, State, Supervised, data, models
 from limen.errors import InputError
 from limen.models._norm import BatchNorm
-from limen.objectives import supervised
+from limen.objectives import point as point_module
 
 # the networks of every family meet finite differences in test_models
 NETS = ["fc-tanh", "regression", "deeplinear", "cnn-relu", "cnn-bn-tanh", "cnn-avgpool-elu"]
@@ -158,7 +158,7 @@ def test_kept_graphs_stay_within_their_budget() -> None:
 
 def test_one_pass_serves_all_that_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
-    real = supervised.functional_call
+    real = point_module.functional_call
 
     def counted(*args: object) -> torch.Tensor:
         passes.append(1)
@@ -166,7 +166,7 @@ def test_one_pass_serves_all_that_was_declared(monkeypatch: pytest.MonkeyPatch) 
 
     made = small()
     made._chunk_graph_bytes  # noqa: B018 - the memory estimate, once an objective
-    monkeypatch.setattr(supervised, "functional_call", counted)
+    monkeypatch.setattr(point_module, "functional_call", counted)
     point = made.point(made.start(), need=Need.LOSS | Need.GRAD | Need.CURVATURE | Need.PREDICTIONS)
     assert not passes  # lazy
     for _ in range(2):

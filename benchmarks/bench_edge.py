@@ -67,7 +67,4 @@ def cifar_shaped() -> data.Dataset:
     sys.path.insert(0, str(root / "tests"))
     import cifar_like
 
-    folder = root / ".cache" / "bench-cifar-like"
-    if not folder.exists():
-        cifar_like.write(folder)
-    return data.load("cifar10-5k", data_dir=folder)
+    return data.load("cifar10-5k", data_dir=cifar_like.cached(root / ".cache" / "cifar-like"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,20 +30,7 @@ def cifar_like() -> Path:
     """A folder that holds `cifar-10-batches-py` with made-up images, written once and kept."""
     import cifar_like as writer
 
-    version = hashlib.sha256(Path(writer.__file__).read_bytes()).hexdigest()[:8]
-    folder = ROOT / ".cache" / "cifar-like" / version
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            writer.write(made)
-            made.rename(folder)  # fails where another worker was quicker: its folder is the same
-        except OSError:
-            if not folder.exists():
-                raise
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return folder
+    return writer.cached(ROOT / ".cache" / "cifar-like")
 
 
 @pytest.fixture(scope="session")

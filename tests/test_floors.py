@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "limen"
 
 FLOORS = (
-    ("types", "errors", "registry", "randomness", "linalg", "ode"),
+    ("types", "errors", "registry", "randomness", "digest", "linalg", "ode"),
     ("objectives", "data", "models", "symmetry"),
     ("dynamics", "probes"),
     ("run", "config"),

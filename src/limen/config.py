@@ -149,7 +149,7 @@ class Spec:
 
     def root(self) -> Path:
         """Return the folder of results."""
-        return Path(self.results or os.environ.get("RESULTS") or "results")
+        return results_root(self.results)
 
     def folder(self, *, ghost_batches: bool = False) -> Path:
         """Return the run's folder, which spells out all that changes the trajectory (DESIGN: a run on disk).
@@ -236,6 +236,11 @@ class GDSpec(Spec):
     def steps(self) -> int:
         """Return `max_steps`."""
         return self.max_steps
+
+
+def results_root(results: str | None) -> Path:
+    """Return the folder of results: the one named, else $RESULTS, else `results`."""
+    return Path(results or os.environ.get("RESULTS") or "results")
 
 
 def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> S:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from limen.config import results_root
 from limen.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ls(
     """List runs: status, steps done, training loss, sharpness over threshold, folder."""
     from limen import store
 
-    root = Path(results or os.environ.get("RESULTS") or "results")
+    root = results_root(results)
     if not root.is_dir():
         raise InputError(f"no folder of results at {root}; name one, or set RESULTS.")
     runs = store.find_runs(root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from limen import registry
+from limen.digest import digest
 from limen.errors import InputError
 
 
@@ -46,11 +46,7 @@ class Dataset:
 
     def digest(self) -> str:
         """Return a SHA-256 over shapes, types and bytes, stored with a run and compared on resume."""
-        sha = hashlib.sha256()
-        for x in (self.inputs, self.targets, self.test_inputs, self.test_targets):
-            sha.update(f"{tuple(x.shape)} {x.dtype}".encode())
-            sha.update(x.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()
+        return digest(self.inputs, self.targets, self.test_inputs, self.test_targets)
 
 
 def load(

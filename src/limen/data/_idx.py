@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from limen.data import Dataset, _images
-from limen.data._places import find_folder, places
+from limen.data._places import require_folder
 from limen.errors import DataError
 
 SIDE, CLASSES = 28, 10
@@ -36,13 +36,7 @@ def load(family: str, folder: str, n: int, data_dir: Path | str | None) -> Datas
     Raises:
         DataError: the files are missing, damaged or of other sizes.
     """
-    found = find_folder(folder, data_dir)
-    if found is None:
-        looked = ", ".join(str(place) for place in places(data_dir))
-        raise DataError(
-            f"{family}: expected the folder {folder} with the four idx files, found none in {looked}. "
-            f"Run `limen data fetch {family}`, or name the folder that holds it by --data_dir or $DATASETS."
-        )
+    found = require_folder(family, folder, "with the four idx files", data_dir)
     (images, labels), (test_images, test_labels) = read(found, family)
     inputs, test_inputs = _images.centre(images, test_images, n)
     return Dataset(

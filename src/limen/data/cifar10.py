@@ -12,7 +12,7 @@ from annotated_types import Interval
 from pydantic import BeforeValidator
 
 from limen.data import Dataset, _arrays, _images
-from limen.data._places import find_folder, places
+from limen.data._places import require_folder
 from limen.errors import DataError
 
 PATTERN = r"cifar10(?:-(?P<n>(?:[1-9]|[1-4]\d|50)k))?"
@@ -46,14 +46,7 @@ def make(
     Raises:
         DataError: the files are missing or are not CIFAR-10.
     """
-    folder = find_folder(SOURCE["folder"], data_dir)
-    if folder is None:
-        looked = ", ".join(str(place) for place in places(data_dir))
-        raise DataError(
-            f"cifar10: expected the folder {SOURCE['folder']} (the official 'python version'), "
-            f"found none in {looked}. "
-            "Run `limen data fetch cifar10`, or name the folder that holds it by --data_dir or $DATASETS."
-        )
+    folder = require_folder("cifar10", SOURCE["folder"], "(the official 'python version')", data_dir)
     (images, labels), (test_images, test_labels) = read(folder)
     mean, std = _images.statistics(images)
     std = np.where(std > 0, std, 1.0)

@@ -10,7 +10,7 @@ from annotated_types import Interval
 from pydantic import BeforeValidator, PositiveInt
 
 from limen.data import Dataset, _images, _words
-from limen.data._places import find_folder, places
+from limen.data._places import require_folder
 from limen.errors import DataError, InputError
 
 PATTERN = r"wikitext-2(?:-(?P<n>[1-9]\d?k))?"
@@ -48,14 +48,9 @@ def make(
         InputError: the text has fewer rows.
         DataError: the files are missing or damaged.
     """
-    folder = find_folder(SOURCE["folder"], data_dir)
-    if folder is None:
-        looked = ", ".join(str(place) for place in places(data_dir))
-        raise DataError(
-            f"wikitext-2: expected the folder {SOURCE['folder']} with wiki.train.tokens and wiki.test.tokens, "
-            f"found none in {looked}. "
-            "Run `limen data fetch wikitext-2`, or name the folder that holds it by --data_dir or $DATASETS."
-        )
+    folder = require_folder(
+        "wikitext-2", SOURCE["folder"], "with wiki.train.tokens and wiki.test.tokens", data_dir
+    )
     train, test = read(folder)
     vocabulary = {word: k for k, word in enumerate(dict.fromkeys([*train, _words.UNKNOWN]))}
     inputs, targets = _words.rows(_words.number(train, vocabulary), length)

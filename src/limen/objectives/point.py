@@ -131,7 +131,7 @@ class SupervisedPoint(Point):
     def _forward(self, leaves: list[Tensor], chunk: slice) -> tuple[Tensor, Tensor]:
         """Return the outputs on a chunk and its share of the mean loss."""
         objective = self.objective
-        parameters = dict(zip(objective._names, leaves, strict=True))
+        parameters = dict(zip(objective.names, leaves, strict=True))
         # the fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH):
             outputs = functional_call(objective.module, parameters, (self.inputs[chunk],))

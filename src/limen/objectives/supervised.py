@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from limen.digest import digest
 from limen.errors import InputError
 from limen.objectives.losses import Loss, PerExample, prepare
 from limen.objectives.memory import free_memory, graph_bytes
@@ -33,6 +34,7 @@ class Supervised(Objective):
 
     Attributes:
         ghost_batches: whether the output of an example depends on the others in its chunk.
+        names: of the parameters in w, in its order.
 
     Args:
         module: the network; called with a chunk of inputs, it returns outputs (n, …).
@@ -88,7 +90,7 @@ class Supervised(Objective):
         self.dtype = dtype or trainable[0][1].dtype
         self.module = copy.deepcopy(module).to(self.device, self.dtype).eval()
         self._has_batchnorm = _forget_running_statistics(self.module)
-        self._names = [name for name, _ in trainable]
+        self.names = [name for name, _ in trainable]
         canonical = {id(x): name for name, x in trainable}
         aliases = module.named_parameters(remove_duplicate=False)
         self._aliases = {name: canonical[id(x)] for name, x in aliases if id(x) in canonical}
@@ -152,14 +154,14 @@ class Supervised(Objective):
 
     def flatten(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return named tensors as one vector (p,), in `parameters()` order."""
-        return torch.cat([parameters[name].detach().reshape(-1) for name in self._names])
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
 
     def unflatten(self, w: Tensor) -> dict[str, Tensor]:
         """Return views of `w` (p,) by parameter name."""
         pieces = torch.split(w, self._sizes)
         return {
             name: piece.view(shape)
-            for name, piece, shape in zip(self._names, pieces, self._shapes, strict=True)
+            for name, piece, shape in zip(self.names, pieces, self._shapes, strict=True)
         }
 
     def state_dict(self, state: State) -> dict[str, Tensor]:
@@ -182,8 +184,8 @@ class Supervised(Objective):
             "examples": self.n,
             "dtype": str(self.dtype).removeprefix("torch."),
             "network": hashlib.sha256(repr(self.module).encode()).hexdigest()[:16],
-            "start": digest(self.start()),
-            "data": digest(self.inputs, self._targets),
+            "start": digest(self.start())[:16],
+            "data": digest(self.inputs, self._targets)[:16],
             **ghost,
         }
 
@@ -255,12 +257,3 @@ def _forget_running_statistics(module: nn.Module) -> bool:
         part.track_running_stats = False
         part.running_mean = part.running_var = part.num_batches_tracked = None
     return bool(found)
-
-
-def digest(*tensors: Tensor) -> str:
-    """Return 16 hexadecimal digits over shapes, types and bytes."""
-    sha = hashlib.sha256()
-    for x in tensors:
-        sha.update(f"{tuple(x.shape)} {x.dtype}".encode())
-        sha.update(x.detach().cpu().contiguous().numpy().tobytes())
-    return sha.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [name …]` runs all benchmarks, or those named, on one thread."""
+"""`python -m benchmarks [name …]` runs all benchmarks but the long ones, or those named, on one thread."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 
 import torch
 
+LONG = {"memory"}
+"""Those that take more than some minutes and run only when named."""
+
 
 def main() -> None:
     torch.set_num_threads(1)
     here = Path(__file__).parent
-    names = sys.argv[1:] or sorted(path.stem.removeprefix("bench_") for path in here.glob("bench_*.py"))
+    known = {path.stem.removeprefix("bench_") for path in here.glob("bench_*.py")}
+    names = sys.argv[1:] or sorted(known - LONG)
     print(f"torch {torch.__version__}, {platform.machine()}, {_processor()}, 1 thread, CPU time")
     for name in names:
         print(f"\n== {name}")

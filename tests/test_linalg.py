@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from limen.errors import InputError
 from limen.linalg.audit import lanczos_audit, miss_bound
+from limen.linalg.basis import Basis
 from limen.linalg.krylov import top_eigenpairs
 from limen.linalg.matmul import choose_matmul_mode, gemm_error
 from limen.linalg.operators import FunctionOperator
@@ -47,6 +48,24 @@ def test_evidence_is_true() -> None:
     true = torch.linalg.eigvalsh(A).flip(0)[:3]
     assert ((true - found.values).abs() <= found.errors + 1e-12).all()
     assert (found.errors <= 1e-3 * found.values).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("near", [1.0, 1e-2, 1e-4])
+def test_a_basis_is_orthonormal_however_near_its_rows_lie_to_each_other(
+    dtype: torch.dtype, near: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(12, 5000, generator=generator).to(dtype)
+    basis = Basis(FunctionOperator(lambda V: V, 5000, dtype), 12)
+    basis.extend(rows[0] + near * rows)
+    gram = basis.V[: basis.size] @ basis.V[: basis.size].T
+    assert basis.size == 12
+    assert torch.allclose(gram, torch.eye(12, dtype=dtype), atol=10 * torch.finfo(dtype).eps)
+    assert not basis.extend(rows[:3])  # full
+    again = Basis(FunctionOperator(lambda V: V, 5000, dtype), 12)
+    again.extend(rows[:2])
+    assert not again.extend(rows[:1] - 3 * rows[1:2])  # nothing but rounding is new
 
 
 def test_products_are_counted_one_by_one() -> None:
@@ -93,6 +112,15 @@ def test_small_matrices_are_solved_exactly(n: int, data: st.DataObject) -> None:
     true = torch.linalg.eigvalsh(A).flip(0)[:k]
     assert found.converged
     assert torch.allclose(found.values, true, rtol=1e-6, atol=1e-6 * max(1.0, float(A.abs().max())))
+
+
+def test_a_top_eigenvalue_of_zero_is_believed() -> None:
+    """Zero has no scale of its own: what rounding leaves is measured by the rest of the spectrum."""
+    A = torch.zeros(4, 4, dtype=torch.float64)
+    A[3, 3] = -2
+    found = top_eigenpairs(A, 1, tol=1e-8)
+    assert found.converged
+    assert abs(found.values.item()) < 1e-14
 
 
 def test_zero_operator_and_start_inside_an_invariant_subspace() -> None:

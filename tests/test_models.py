@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,14 @@ from limen.types import Batch
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "first_losses.json").read_text())
 # PyTorch scripts its own decompositions when forward mode is first used.
 SCRIPTED = "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+FC_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "hardtanh": nn.Hardtanh,
+    "softplus": nn.Softplus,
+}
+CNN_ACTIVATIONS = {name: FC_ACTIVATIONS[name] for name in ("relu", "elu", "tanh")}
 CIFAR, DIGITS, SCALAR, TEXT = ((3, 32, 32), 10), ((1, 8, 8), 10), ((1,), 1), ((7,), 11)
 
 
@@ -30,13 +39,14 @@ def build(name, shape, seed=0, **arguments):
 @pytest.mark.parametrize(
     ("name", "shape", "count"),
     [
-        ("fc-relu", CIFAR, 656_810),
-        ("fc-tanh-depth1", CIFAR, 616_610),
-        ("fc-tanh-depth4", CIFAR, 737_210),
+        # 3072 x 200 + 200, then 200 x 200 + 200 for each further hidden layer, then 200 x 10 + 10
+        *((f"fc-{act}", CIFAR, 656_810) for act in FC_ACTIVATIONS),
+        *((f"fc-tanh-depth{d}", CIFAR, 576_410 + 40_200 * d) for d in (1, 2, 3, 4)),
         ("fc-softplus-depth3", SCALAR, 81_001),
-        ("cnn-relu", CIFAR, 30_634),
-        ("cnn-avgpool-elu", CIFAR, 30_634),
-        ("cnn-bn-tanh", CIFAR, 30_762),
+        # 3 x 9 x 32 + 32, 32 x 9 x 32 + 32, 2048 x 10 + 10; scales and shifts 2 x 64
+        *((f"cnn-{act}", CIFAR, 30_634) for act in CNN_ACTIVATIONS),
+        *((f"cnn-avgpool-{act}", CIFAR, 30_634) for act in CNN_ACTIVATIONS),
+        *((f"cnn-bn-{act}", CIFAR, 30_762) for act in CNN_ACTIVATIONS),
         ("cnn-relu", DIGITS, 10_858),
         ("regression", SCALAR, 300),
         ("deeplinear", ((50,), 50), 50_000),
@@ -55,16 +65,19 @@ def test_number_of_parameters(name, shape, count):
     assert sum(p.numel() for p in build(name, shape).parameters()) == count
 
 
-def by_hand_fc():
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 200), nn.ELU(), nn.Linear(200, 200), nn.ELU(), nn.Linear(200, 10)
-    )
+def by_hand_fc(act, depth=2, features=64):
+    layers = [nn.Flatten(), nn.Linear(features, 200), act()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(200, 200), act()]
+    return nn.Sequential(*layers, nn.Linear(200, 10))
 
 
-def by_hand_cnn():
-    first = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)]
-    second = [nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2)]
-    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(128, 10))
+def by_hand_cnn(act, pool=nn.MaxPool2d, norm=False, channels=1, left=2 * 2):
+    layers = []
+    for before in (channels, 32):
+        layers += [nn.Conv2d(before, 32, (3, 3), stride=1, padding=1), act()]
+        layers += [nn.BatchNorm2d(32), pool((2, 2))] if norm else [pool((2, 2))]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * left, 10))
 
 
 def by_hand_regression():
@@ -174,14 +187,25 @@ def some_input(shape):
 @pytest.mark.parametrize(
     ("name", "shape", "by_hand"),
     [
-        ("fc-elu", DIGITS, by_hand_fc),
-        ("cnn-bn-relu", DIGITS, by_hand_cnn),
+        *((f"fc-{name}", DIGITS, partial(by_hand_fc, act)) for name, act in FC_ACTIVATIONS.items()),
+        *((f"fc-tanh-depth{d}", DIGITS, partial(by_hand_fc, nn.Tanh, d)) for d in (1, 2, 3, 4)),
+        ("fc-tanh", CIFAR, partial(by_hand_fc, nn.Tanh, features=3072)),
+        *((f"cnn-{name}", DIGITS, partial(by_hand_cnn, act)) for name, act in CNN_ACTIVATIONS.items()),
+        *(
+            (f"cnn-avgpool-{name}", DIGITS, partial(by_hand_cnn, act, nn.AvgPool2d))
+            for name, act in CNN_ACTIVATIONS.items()
+        ),
+        *(
+            (f"cnn-bn-{name}", DIGITS, partial(by_hand_cnn, act, norm=True))
+            for name, act in CNN_ACTIVATIONS.items()
+        ),
+        ("cnn-relu", CIFAR, partial(by_hand_cnn, nn.ReLU, channels=3, left=8 * 8)),
         ("regression", SCALAR, by_hand_regression),
         ("deeplinear", ((50,), 50), by_hand_deeplinear),
-        ("vgg11", CIFAR, lambda: by_hand_vgg(norm=False)),
-        ("vgg11-bn", CIFAR, lambda: by_hand_vgg(norm=True)),
+        ("vgg11", CIFAR, partial(by_hand_vgg, norm=False)),
+        ("vgg11-bn", CIFAR, partial(by_hand_vgg, norm=True)),
         ("resnet32", CIFAR, by_hand_resnet),
-        ("transformer", TEXT, lambda: TorchTransformer(7, 11)),
+        ("transformer", TEXT, partial(TorchTransformer, 7, 11)),
     ],
 )
 def test_draws_and_outputs_are_those_of_plain_torch(name, shape, by_hand):
@@ -198,6 +222,17 @@ def test_draws_and_outputs_are_those_of_plain_torch(name, shape, by_hand):
             b.copy_(a)
     x = some_input(shape)
     torch.testing.assert_close(ours.double()(x), theirs.double()(x), rtol=1e-10, atol=1e-10)
+
+
+def test_every_name_has_its_count_and_its_draws_tested():
+    """A name added to a family without its reconstruction fails here."""
+    tested = [
+        {case[0] for mark in test.pytestmark for case in mark.args[1]}
+        for test in (test_number_of_parameters, test_draws_and_outputs_are_those_of_plain_torch)
+    ]
+    for family in registry.families("models"):
+        for names in tested:
+            assert set(family.names) <= names
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,33 @@ def test_kept_graphs_stay_within_their_budget() -> None:
     assert len(point._kept) == 3
 
 
+def test_an_unnamed_chunk_grows_to_a_fixed_bound_of_memory_only_where_examples_are_alone() -> None:
+    x, y = torch.randn(5000, 6), torch.randn(5000, 2)
+    wide = nn.Sequential(nn.Linear(6, 4000), nn.Tanh(), nn.Linear(4000, 2))
+    plain, named = Supervised(wide, x, y, "mse"), Supervised(wide, x, y, "mse", physical_batch_size=1000)
+    assert 1000 < plain.chunk_size < 5000
+    assert plain._chunk_graph_bytes <= 64 << 20 < plain._chunk_graph_bytes * 1.01
+    assert (
+        Supervised(wide, x, y, "mse", graph_memory=1).chunk_size == plain.chunk_size
+    )  # what is free says nothing
+    assert named.chunk_size == 1000
+    w = plain.start()
+    assert torch.allclose(plain.point(w).loss, named.point(w).loss, rtol=1e-6)
+    assert relative(plain.point(w).grad, named.point(w).grad) < 1e-5
+    ghost = Supervised(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)), x, y, "mse")
+    assert (ghost.chunk_size, ghost.describe()["physical_batch_size"]) == (1000, 1000)
+    assert Supervised(wide, x[:900], y[:900], "mse").chunk_size == 1000
+
+
+def test_an_unnamed_chunk_shrinks_where_its_graph_would_be_huge() -> None:
+    x, y = torch.randn(1200, 6), torch.randn(1200, 2)
+    huge = nn.Sequential(nn.Linear(6, 100_000), nn.Tanh(), nn.Linear(100_000, 2))
+    made = Supervised(huge, x, y, "mse")
+    assert 100 < made.chunk_size < 1000
+    assert made._chunk_graph_bytes <= 512 << 20 < made._chunk_graph_bytes * 1.01
+    assert Supervised(huge, x, y, "mse", physical_batch_size=1000).chunk_size == 1000
+
+
 def test_one_pass_serves_all_that_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     passes = []
     real = point_module.functional_call

@@ -1,4 +1,4 @@
-"""Every probe in `probes/` meets one suite; eigenvalues along a run through the edge are checked one by one."""
+"""Every probe in `probes/` meets one suite; eigenvalues are followed along paths of matrices."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import torch
 from torch import nn
 
 from limen import (
-    GD,
     Eigs,
-    Experiment,
     Iterates,
     Need,
     Quadratic,
@@ -21,9 +19,7 @@ from limen import (
     registry,
 )
 from limen.errors import InputError
-from limen.linalg.krylov import top_eigenpairs
 from limen.probes import Test, Train
-from limen.types import Record, Schedule
 
 PROBES = [family.stem for family in registry.families("probes")]
 
@@ -39,7 +35,11 @@ def objective(dtype: torch.dtype = torch.float32, test: bool = True) -> Supervis
 def test_a_probe_measures_without_moving_anything(name: str) -> None:
     made = objective()
     probe = registry.make("probes", name, {})
-    state = State(made.start(), torch.zeros((), dtype=torch.float64))
+    zero = torch.zeros((), dtype=torch.float64)
+    # what a composite dynamics would have beside it
+    state = State(
+        made.start(), zero, slots={"path": zero}, branches={"flow": State(1.1 * made.start(), zero)}
+    )
     before, random_state = state.w.clone(), torch.get_rng_state()
     memory = probe.init(made)
     kept = dict(memory)
@@ -113,38 +113,6 @@ def test_a_tracker_serves_a_users_own_loop() -> None:
     assert max(spent[1:]) < spent[0]
 
 
-@pytest.mark.parametrize(("net", "lr", "steps"), [("fc-tanh", 0.5, 300), ("cnn-relu", 0.06, 260)])
-def test_every_eigenvalue_through_the_edge_is_within_tolerance(net: str, lr: float, steps: int) -> None:
-    """float32 along the run, against a tight float64 solve at the same weights from a fresh random block."""
-    made = data.load("digits", {"n": 200})
-    module = models.build(
-        net, input_shape=made.input_shape, outputs=10, arguments={"width": 24 if "fc" in net else 8}
-    )
-    single = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float32)
-    double = Supervised(module, made.inputs, made.targets, "mse", dtype=torch.float64)
-    experiment = Experiment(single, GD(lr), steps, [Eigs(3, Schedule(10))])
-    ratios, worst, state = [], 0.0, None
-    for event in experiment.run():
-        if isinstance(event, Record):
-            tight = top_eigenpairs(
-                double.point(state.w.double(), need=Need.CURVATURE).curvature(),
-                3,
-                tol=1e-7,
-                generator=torch.Generator().manual_seed(event.step + 1),
-                max_products=2000,
-                max_basis=60,
-            )
-            assert tight.converged
-            found = torch.tensor(event.values["eigs"], dtype=torch.float64)
-            worst = max(worst, float(((found - tight.values) / tight.values).abs().max()))
-            ratios.append(found[0].item() * lr / 2)
-        else:
-            state = getattr(event, "state", state)
-    assert ratios[0] < 0.9
-    assert max(ratios) > 1  # it did reach the edge
-    assert worst < 1e-3
-
-
 class Path(Quadratic):
     """A landscape whose Hessian turns with every measurement, as a function of the step."""
 
@@ -175,13 +143,22 @@ def follow(matrices: list[torch.Tensor], probe: Eigs) -> tuple[list[float], int]
     return errors, caught
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("k", [1, 2, 4, 5])
 def test_an_eigenvector_that_rises_through_the_spectrum_is_followed(k: int) -> None:
-    errors, _ = follow(rising(100), Eigs(k))
-    # a fixed eigenbasis is the worst case: nothing but chance brings the rising direction in, a solve or two late
-    assert sum(error > 1e-3 for error in errors) <= 2
+    """Every measurement is right to 1e-3, those between the overtaking of the k-th value and the next audit apart.
+
+    A fixed eigenbasis is the worst case: a block that has converged sees nothing below its guard, and nothing but
+    the scouting product of each solve and the audits bring the rising direction in. With k = 2 two are late.
+    """
+    probe = Eigs(k)
+    errors, _ = follow(rising(100), probe)
+    others = [8.0, 7.0, 6.0, 5.0, 3.0]
+    overtaking = next(i for i in range(100) if 4.0 + 8.0 * i / 99 > others[k - 1])
+    audit = -(-overtaking // probe.audit_freq) * probe.audit_freq
+    late = [i for i, error in enumerate(errors) if error > 1e-3]
+    assert set(late) <= set(range(overtaking, audit))
+    assert len(late) <= 2
     assert max(errors) < 0.03
-    assert errors[-1] < 1e-3
 
 
 @pytest.mark.parametrize("seed", range(10))

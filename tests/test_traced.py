@@ -75,6 +75,34 @@ def test_a_users_own_code_stays_eager() -> None:
     assert made._traced is None
 
 
+def test_a_users_own_loss_stays_eager() -> None:
+    weight = 1.0
+
+    def weighted(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return weight * (outputs - targets).square().sum(1)
+
+    made = Supervised(nn.Linear(2, 1), torch.randn(5, 2), torch.randn(5, 1), weighted)
+
+    def loss() -> torch.Tensor:
+        return made.point(made.start(), need=Need.GRAD).loss
+
+    before = [loss() for _ in range(traced.PATIENCE + 5)]
+    weight = 2.0
+    assert torch.equal(loss(), 2 * before[-1])
+
+
+def test_what_a_pass_gave_is_not_moved_by_the_next() -> None:
+    made = Supervised(nn.Linear(3, 1, bias=False), torch.randn(5, 3), torch.randn(5, 1), "mse")
+    w = made.start()
+    fast = traced.trace(made._eager_pass, w)
+    assert fast is not None
+    found = fast(w)
+    kept = [x.clone() for x in found]
+    fast(w + 1)
+    assert all(torch.equal(a, b) or a.isnan().all() for a, b in zip(found, kept, strict=True))
+    assert torch.equal(w, made.start())
+
+
 def test_large_or_chunked_objectives_stay_eager() -> None:
     for settings in ({"physical_batch_size": 20}, {}):
         made = objective("fc-tanh", "mse")

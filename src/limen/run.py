@@ -14,6 +14,7 @@ from limen.types import (
     Dynamics,
     End,
     Events,
+    HaltError,
     Mark,
     Memory,
     Need,
@@ -103,9 +104,7 @@ class Experiment:
         for step in range(mark.step, self.steps):
             yield Mark(step, state, dict(memory))
             due = [probe for probe in self.probes if probe.schedule.due(step)]
-            need = functools.reduce(
-                operator.or_, (probe.need for probe in due), self.dynamics.need | Need.LOSS
-            )
+            need = _union(self.dynamics.need, *(probe.need for probe in due))
             point = self.objective.at(state, self.stream(step), need)
             finite = math.isfinite(point.loss.item())
             if not finite:
@@ -117,7 +116,14 @@ class Experiment:
             if reason := self.stop(point, step):
                 yield End(Status.FINISHED, reason)
                 return
-            state, _ = self.dynamics.step(point, state)
+            try:
+                after, told = self.dynamics.step(point, state)
+            except HaltError as halt:
+                yield End(halt.status, f"{halt} (step {step})")
+                return
+            if told:
+                yield Record(self.dynamics.name, step, float(state.t), told)
+            state = after
         yield Mark(max(self.steps, mark.step), state, dict(memory))
         yield End(Status.FINISHED, f"all {self.steps} steps done")
 
@@ -125,9 +131,15 @@ class Experiment:
         """Return what must agree for a run to be resumed (JSON-able); neither steps nor goals are in it."""
         return {
             "objective": self.objective.describe(),
-            "dynamics": {"name": self.dynamics.name, **vars(self.dynamics)},
+            "dynamics": self.dynamics.describe(),
             "probes": {probe.name: probe.describe() for probe in self.probes},
         }
+
+
+@functools.cache
+def _union(*needs: Need) -> Need:
+    """Return all of them, and the loss: asked at every step, of few combinations."""
+    return functools.reduce(operator.or_, needs, Need.LOSS)
 
 
 def _observe(
@@ -135,4 +147,4 @@ def _observe(
 ) -> Iterator[Record]:
     for probe in probes:
         values, memory[probe.name] = probe.measure(point, step, state, memory[probe.name])
-        yield Record(probe.name, step, float(state.t), values)
+        yield Record(probe.name, step, float(state.t), values, probe.branch)

@@ -36,6 +36,8 @@ class State:
         hyper: numeric hyperparameters (lr, beta, noise), float64 on the CPU, one value per member.
         slots: further vectors like `w` (velocity, second moments).
         buffers: module buffers, where a training BatchNorm has them.
+        branches: where the other dynamics of a composite stand, by name.
+        history: what an integrator carries from step to step: tensors, numbers and words.
     """
 
     w: Tensor
@@ -43,6 +45,8 @@ class State:
     hyper: Mapping[str, Tensor] = field(default_factory=dict)
     slots: Mapping[str, Tensor] = field(default_factory=dict)
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
+    branches: Mapping[str, State] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
 
     def replace(self, **changes: Any) -> State:
         """Return a copy with some fields changed."""
@@ -56,17 +60,25 @@ class State:
             "hyper": dict(self.hyper),
             "slots": dict(self.slots),
             "buffers": dict(self.buffers),
+            "branches": {name: branch.to_dict() for name, branch in self.branches.items()},
+            "history": dict(self.history),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], device: torch.device | None = None) -> State:
-        """Undo `to_dict`; `w`, slots and buffers go to `device`."""
+        """Undo `to_dict`; `w`, slots, buffers and history go to `device`."""
 
-        def place(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.to(device) for name, tensor in tensors.items()}
+        def place(values: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: value if isinstance(value, (bool, int, float, str)) else value.to(device)
+                for name, value in values.items()
+            }
 
         slots, buffers = place(data["slots"]), place(data["buffers"])
-        return cls(data["w"].to(device), data["t"], dict(data["hyper"]), slots, buffers)
+        # a checkpoint of an earlier version has neither branches nor history
+        branches = {name: cls.from_dict(part, device) for name, part in data.get("branches", {}).items()}
+        history = place(data.get("history", {}))
+        return cls(data["w"].to(device), data["t"], dict(data["hyper"]), slots, buffers, branches, history)
 
 
 @dataclass(frozen=True)
@@ -208,6 +220,10 @@ class Dynamics(ABC):
         """Return the sharpness above which a quadratic is unstable under this rule; None if there is none."""
         return None
 
+    def describe(self) -> dict[str, Any]:
+        """Return what must agree for a run to be continued (JSON-able)."""
+        return {"name": self.name, **vars(self)}
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -231,11 +247,13 @@ class Probe(ABC):
         name: key of its records and of its memory.
         need: what a measurement asks of the point.
         schedule: the steps it looks at.
+        branch: of a composite dynamics, under whose name its records are kept; "" for the main one.
     """
 
     name: str
     need: Need = Need.NOTHING
     schedule: Schedule = Schedule()
+    branch: str = ""
 
     def init(self, objective: Objective) -> Memory:
         """Check that the probe fits `objective` and return the memory before the first measurement."""
@@ -280,6 +298,18 @@ class Status(enum.StrEnum):
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+
+
+class HaltError(Exception):
+    """A dynamics cannot go on from where it stands; the run ends there, and keeps what it has.
+
+    Attributes:
+        status: how the run ends.
+    """
+
+    def __init__(self, status: Status, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 @dataclass(frozen=True)

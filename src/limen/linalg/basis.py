@@ -13,6 +13,10 @@ from torch import Tensor
 
 from limen.types import LinearOperator
 
+KEPT = 0.7
+"""A projection that leaves this share of a vector need not be repeated: what rounding leaves within the basis is
+then small against the vector (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30, 1976). Each reads the basis twice."""
+
 
 @dataclass(frozen=True)
 class Ritz:
@@ -70,16 +74,17 @@ class Basis:
         before = float(row.norm())
         if not 0 < before < math.inf:
             return
-        v = row / before
+        v, length = row / before, 1.0
         V = self.V[: self.size]
-        for _ in range(2):  # twice is enough (Kahan)
+        for _ in range(3):
             v = v - (V @ v) @ V
-        after = float(v.norm())
-        if after > 100 * torch.finfo(v.dtype).eps:
-            v = v / after
-            v = v - (V @ v) @ V
-            self.V[self.size] = v / v.norm()
-            self.size += 1
+            was, length = length, float(v.norm())
+            if length <= 100 * torch.finfo(v.dtype).eps:
+                return  # nothing but rounding is new
+            if length > KEPT * was:
+                break
+        self.V[self.size] = v / length
+        self.size += 1
 
     def rayleigh_ritz(self, m: int) -> Ritz | None:
         """Return the m leading Ritz pairs (fewer if the basis is smaller); None if products are not finite."""

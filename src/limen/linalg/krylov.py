@@ -116,7 +116,9 @@ def top_eigenpairs(
         # in a full space the Ritz values are the eigenvalues, whatever rounding leaves in the residuals
         if basis.size == n:
             errors = torch.zeros_like(errors)
-        allowed = tol * ritz[:k].abs() + torch.finfo(A.dtype).eps * ritz.abs().max()
+        # sums over the basis round to some multiple of this, whatever the eigenvalue: zero has no other scale
+        rounding = basis.size * torch.finfo(A.dtype).eps * pairs.all_values.abs().max()
+        allowed = tol * ritz[:k].abs() + rounding
         late = _late(ritz, residuals, errors, allowed)
         if basis.products >= budget:
             break

@@ -24,10 +24,16 @@ def make(
 ) -> nn.Module:
     """Return embedding plus learned positions, `depth` causal encoder layers, and a linear map to scores.
 
-    The published description fixes depth, width, heads, feed-forward width and dropout 0; the rest follows
-    `nn.TransformerEncoder`: post-norm, relu, embeddings normal(0, 1) and not rescaled. Weights are drawn from
-    the first module to the last: embedding, positions, layers, head. (`nn.TransformerEncoder` gives all
-    its layers the same first weights; here each layer has its own draws.)
+    The published description fixes depth, width, heads, feed-forward width and dropout 0, and names PyTorch's
+    default initialisation wherever it says nothing else; the rest follows `nn.TransformerEncoder`: post-norm,
+    relu, embeddings and positions normal(0, 1) and not rescaled. Weights are drawn from the first module to the
+    last: embedding, positions, layers, head. (`nn.TransformerEncoder` gives all its layers the same first
+    weights; here each layer has its own draws.)
+
+    PyTorch's word-language-model example, on which an unused transformer in the published code is built, differs:
+    fixed sinusoidal positions, embeddings times √width, embedding and head uniform in ±0.1. The factor √width
+    multiplies the curvature in the embedding by width, so learning rates and sharpness of the two are not to be
+    compared.
     Source: Cohen et al., Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability,
     ICLR 2021; A. Vaswani et al., Attention Is All You Need, 2017.
 

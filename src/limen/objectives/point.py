@@ -1,6 +1,6 @@
 """One place on the landscape of a `Supervised`: a pass over chunks, kept graphs, Hessian-vector products.
 
-Legend: p parameters, n examples, k vectors; a *chunk* is `physical_batch_size` consecutive examples.
+Legend: p parameters, n examples, k vectors; a *chunk* is `chunk_size` consecutive examples.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from limen.types import LinearOperator, Need, Point
 
 if TYPE_CHECKING:
     from limen.objectives.supervised import Supervised
+
+TRACED = Need.LOSS | Need.GRAD
+"""What a traced pass gives."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class SupervisedPoint(Point):
 
     def chunks(self, stop: int) -> Iterator[slice]:
         """Yield the chunks of the first `stop` examples."""
-        size = self.objective.physical_batch_size
+        size = self.objective.chunk_size
         for first in range(0, stop, size):
             yield slice(first, min(first + size, stop))
 
@@ -143,10 +146,9 @@ class SupervisedPoint(Point):
 
     def _evaluate(self, need: Need) -> None:
         """Make one pass over the data for all that was declared and is now asked."""
-        whole = self.inputs is self.objective.inputs and need == Need.LOSS | Need.GRAD
+        whole = self.inputs is self.objective.inputs and need == TRACED
         if whole and (fast := self.objective.fast_pass(self.w)) is not None:
-            with torch.no_grad():
-                self._loss, self._correct, self._grad = fast(self.w)
+            self._loss, self._correct, self._grad = fast(self.w)
             self._known |= need
             return
         w, correct = self.w, self.objective.loss.correct

@@ -1,6 +1,6 @@
 """A network on resident data: loss, accuracy, gradient, Hessian-vector products and third derivatives.
 
-Legend: p parameters, n examples, k vectors; a *chunk* is `physical_batch_size` consecutive examples.
+Legend: p parameters, n examples, k vectors; a *chunk* is `chunk_size` consecutive examples.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ from limen.objectives.point import SupervisedPoint
 from limen.objectives.traced import PATIENCE, SMALL, Pass, trace, traceable
 from limen.types import Batch, Need, Objective, State
 
+PHYSICAL_BATCH_SIZE = 1000
+"""Examples of a chunk where the caller names no size, and of every ghost batch then."""
+
+SMALL_GRAPH, LARGE_GRAPH = 64 << 20, 512 << 20
+"""Bytes of graph up to which an unnamed size grows, and above which it shrinks: fixed numbers, as the rounding of a run
+hangs on them."""
+
+GRAPH_MEMORY = 1 << 30
+"""Bytes that kept graphs may take on the CPU by default: more would not fit a laptop beside all else, and where graphs
+are so large (vgg11: 1.6 GB for 1000 images) computing them again makes a product a third dearer."""
+
 
 class Supervised(Objective):
     """The mean loss of a network over a data set, as a function of its flat parameters.
@@ -42,9 +53,12 @@ class Supervised(Objective):
         targets: class labels (n,), integer, or values (n, …).
         loss: "mse", "ce", or a function (outputs, targets) that returns one loss an example.
         test: held-out (inputs, targets), or None.
-        physical_batch_size: how many examples go through the network at once.
-        graph_memory: bytes that kept gradient graphs may take (default a quarter of what is free); what is
-            beyond is computed again for each product, with identical values.
+        physical_batch_size: how many examples go through the network at once. None stands for 1000; where examples
+            do not influence each other, for as many more as have a graph of 64 MiB, since larger matrix products are
+            faster, and for no more than have one of 512 MiB. The rule knows network and data alone, never the
+            memory that is free.
+        graph_memory: bytes that kept gradient graphs may take (default a quarter of what is free, on the CPU
+            1 GiB at the most); what is beyond is computed again for each product, with identical values.
         device: where to compute (default: where the module is).
         dtype: of parameters and data (default: the module's).
 
@@ -67,14 +81,15 @@ class Supervised(Objective):
         loss: str | PerExample,
         *,
         test: tuple[Tensor, Tensor] | None = None,
-        physical_batch_size: int = 1000,
+        physical_batch_size: int | None = None,
         graph_memory: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if physical_batch_size < 1:
+        if physical_batch_size is not None and physical_batch_size < 1:
             raise InputError(f"physical_batch_size must be at least 1, got {physical_batch_size}.")
-        self.physical_batch_size = physical_batch_size
+        self.physical_batch_size = physical_batch_size or PHYSICAL_BATCH_SIZE
+        self._may_merge = physical_batch_size is None
         self.graph_memory = graph_memory
         self._adopt(module, device, dtype)
         self._load(inputs, targets, loss)
@@ -210,8 +225,17 @@ class Supervised(Objective):
         return SupervisedPoint(self, w.detach(), self._place(batch.inputs), targets.to(self.device), need)
 
     @functools.cached_property
-    def _chunk_graph_bytes(self) -> int:
-        """Estimate the memory of one chunk's kept graph from two small ones (it is affine in the examples)."""
+    def chunk_size(self) -> int:
+        """How many examples go through the network at once: `physical_batch_size`, or what suits the network."""
+        if not self._may_merge or self.ghost_batches or self.n <= self.physical_batch_size:
+            return self.physical_batch_size
+        fixed, each = self._graph_cost
+        fewest, most = (int((size - fixed) / max(1.0, each)) for size in (SMALL_GRAPH, LARGE_GRAPH))
+        return max(1, min(max(self.physical_batch_size, fewest), most))
+
+    @functools.cached_property
+    def _graph_cost(self) -> tuple[float, float]:
+        """Estimate the bytes of a kept graph, affine in its examples, from two small ones: fixed, and each."""
         few, more = (min(self.n, size) for size in (4, 8))
         point = self.point(self.start())
 
@@ -221,15 +245,21 @@ class Supervised(Objective):
             )
 
         low, high = saved(few), saved(more)
-        slope = (high - low) / max(1, more - few)
-        return int(low + slope * max(0, min(self.physical_batch_size, self.n) - few))
+        each = (high - low) / max(1, more - few)
+        return low - each * few, each
+
+    @property
+    def _chunk_graph_bytes(self) -> int:
+        fixed, each = self._graph_cost
+        return int(fixed + each * max(min(self.n, 4), min(self.chunk_size, self.n)))
 
     def fast_pass(self, w: Tensor) -> Pass | None:
         """Return the traced pass over all examples, once enough passes have been made for it to pay."""
         if self._passes < PATIENCE:
             self._passes += 1
-            small = self.dim <= SMALL and self.n <= self.physical_batch_size
-            if self._passes == PATIENCE and small and traceable(self.module):
+            small = self.dim <= SMALL and self.n <= self.chunk_size
+            ours = isinstance(self.loss_given, str) and traceable(self.module)
+            if self._passes == PATIENCE and small and ours:
                 self._traced = trace(self._eager_pass, w)
         return self._traced
 
@@ -246,7 +276,10 @@ class Supervised(Objective):
 
     def kept_chunks(self) -> int:
         """How many chunks may keep their graph within the memory budget."""
-        budget = free_memory(self.device) // 4 if self.graph_memory is None else self.graph_memory
+        default = free_memory(self.device) // 4
+        if self.device.type == "cpu":
+            default = min(default, GRAPH_MEMORY)
+        budget = default if self.graph_memory is None else self.graph_memory
         return budget // max(1, self._chunk_graph_bytes)
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from limen.errors import InputError, StoreError
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(", ", ": "))
+
 
 def encode(probe: str, step: int, t: float, values: Mapping[str, Any], branch: str = "") -> str:
     """Return one record as a line, without its end.
@@ -32,7 +34,7 @@ def encode(probe: str, step: int, t: float, values: Mapping[str, Any], branch: s
             name: [_number(item) for item in value] if isinstance(value, list) else _number(value)
             for name, value in values.items()
         }
-        return json.dumps(entry, allow_nan=False, separators=(", ", ": "))
+        return _ENCODER.encode(entry)
     except TypeError as error:
         kinds = ", ".join(f"{name}: {type(value).__name__}" for name, value in values.items())
         raise InputError(
@@ -113,5 +115,7 @@ class Columns(dict[str, Column]):
     def add(self, entry: Mapping[str, Any]) -> None:
         """Append what one line says."""
         for name, value in entry["values"].items():
-            column = self.setdefault(key_of(name, entry.get("branch", "")), Column())
-            column.add(entry["step"], entry["t"], value)
+            key = key_of(name, entry.get("branch", ""))
+            if key not in self:
+                self[key] = Column()
+            self[key].add(entry["step"], entry["t"], value)

@@ -21,7 +21,7 @@ from limen.store.manifest import Manifest
 from limen.store.read import Run
 from limen.store.resume import Start
 from limen.store.session import Session
-from limen.types import End, Event, Mark, Record, Status
+from limen.types import End, Event, Events, Mark, Record, Status
 
 Listen = Callable[[Event], object]
 Tell = Callable[[str], object]
@@ -216,7 +216,7 @@ def _run(
 
 def _follow(session: Session, experiment: Experiment, interrupts: Interrupts, listen: Listen) -> End:
     """Keep events until the end, or until a signal asks to stop."""
-    events = experiment.run(session.mark)
+    events = _heard(experiment.run(session.mark), listen)
     while True:
         with interrupts.may_raise():
             event = next(events)
@@ -229,8 +229,13 @@ def _follow(session: Session, experiment: Experiment, interrupts: Interrupts, li
                     return End(Status.INTERRUPTED, f"{interrupts.asked} before step {step}; --resume goes on")
             case End():
                 return event
-        with interrupts.may_raise():
-            listen(event)
+
+
+def _heard(events: Events, listen: Listen) -> Events:
+    """Yield the events; each is heard once it has been kept, when the next one is asked for."""
+    for event in events:
+        yield event
+        listen(event)
 
 
 def _abandon(session: Session, error: BaseException) -> None:

@@ -80,7 +80,7 @@ def refused(shown, *fragments, status=2):
 REFUSED = {
     "no such command": (["gdd"], "command 'gdd'", "Did you mean 'gd'?"),
     "no such option of limen": (["--versoin"], "'--versoin'", "Did you mean '--version'?"),
-    "empty word": ([""], "command ''", "gd, ls, show, plot, data"),
+    "empty word": ([""], "command ''", "gd, flow, ls, show, plot, distance, recipe, data"),
     "nothing given": (
         ["gd"],
         "missing: dataset, arch, loss, lr, max_steps",
@@ -175,7 +175,7 @@ REFUSED = {
     "short option": ([*PROBLEM, "-x"], "unknown option -x. `limen gd --help`"),
     "dotted option without a value": ([*PROBLEM, "--model.width"], "model.width: expected a value, got none"),
     "an option and a word for the same": ([*PROBLEM, "--lr", "0.2"], "'0.1' has no place", "--lr"),
-    "abscissa": (["plot", "r", "--x", "hour"], "x: expected step or time, got 'hour'"),
+    "abscissa": (["plot", "r", "--x", "hour"], "x: expected step or time or sharpness, got 'hour'"),
 }
 
 

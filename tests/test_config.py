@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from limen.config import GDSpec, build, validate
+from limen.config import FlowSpec, GDSpec, build, validate
 from limen.errors import InputError
 
 PROBLEM = {"dataset": "chebyshev-3-20", "arch": "regression", "loss": "mse", "lr": 0.05, "max_steps": 100}
@@ -40,6 +41,10 @@ def test_the_published_arguments_have_their_published_order_and_defaults():
         "audit_freq": 10,
         "audit_steps": 30,
         "projection": "gaussian",
+        "integrator": "auto",
+        "rtol": 1e-5,
+        "track_flow": False,
+        "track_freq": 10,
         "device": "auto",
         "dtype": "float32",
         "results": None,
@@ -177,3 +182,55 @@ def test_probes_are_those_that_were_asked_for():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"^device: expected one that is there, got cuda:97"):
         build(spec(device="cuda:97"))
+
+
+FLOW = {"dataset": "digits", "arch": "fc-tanh", "loss": "mse", "tick": "0.1", "max_time": "0.3"}
+
+
+def flow(**given):
+    return validate(FlowSpec, {**FLOW, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "leaf"),
+    [
+        ({}, "tick_0.1"),
+        ({"alpha": 2, "beta": 0.9, "certify": True, "eig_freq": 3}, "tick_0.1"),
+        ({"rtol": "1e-7"}, "tick_0.1__rtol=1e-07"),
+        ({"integrator": "ndf"}, "tick_0.1__integrator=ndf"),
+        ({"integrator": "rk4", "rtol": 1e-7}, "tick_0.1__integrator=rk4"),
+        ({"integrator": "rk4", "alpha": 2}, "tick_0.1__alpha=2.0__integrator=rk4"),
+    ],
+)
+def test_the_folder_of_a_flow_spells_out_what_changes_the_trajectory(given, leaf):
+    assert flow(**given).folder() == Path("results/digits/fc-tanh/seed_0/mse/flow") / leaf
+
+
+@pytest.mark.parametrize(
+    ("tick", "max_time", "ticks"), [(0.1, 0.3, 3), (1, 400, 400), (0.3, 1, 3), (2, 3.999, 1)]
+)
+def test_ticks_are_counted_as_on_paper(tick, max_time, ticks):
+    assert flow(tick=tick, max_time=max_time).steps() == ticks
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tick": 0}, "tick: expected"),
+        ({"tick": -1}, "tick: expected"),
+        ({"max_time": 0.05}, "max_time: expected at least one tick of 0.1, got 0.05"),
+        ({"rtol": 0}, "rtol: expected"),
+        ({"integrator": "rk5"}, "integrator: expected auto or ndf or rkc2 or rk4, got 'rk5'"),
+        ({"integrator": "rk4", "certify": True}, "rk4 has none"),
+    ],
+)
+def test_bad_words_of_a_flow_are_refused(given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        flow(**given)
+
+
+def test_only_gradient_descent_is_compared_with_the_flow():
+    with pytest.raises(InputError, match="another limit"):
+        spec(opt="polyak", beta=0.5, track_flow=True)
+    with pytest.raises(InputError, match="no descent rule"):
+        spec(opt="gradient_flow")

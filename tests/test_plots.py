@@ -16,10 +16,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from limen import analysis
 from limen.dynamics.gd import GD
 from limen.errors import InputError, StoreError
 from limen.objectives import Quadratic
-from limen.plots import curves
+from limen.plots import curves, departure
 from limen.plots.labels import labels, title
 from limen.plots.style import COLOURS, palette
 from limen.plots.thin import thin
@@ -101,6 +102,46 @@ def horizontal(axes: Any) -> list[tuple[float, str, str]]:
     """Height, style and colour of the lines from side to side."""
     lines = [line for line in axes.get_lines() if np.array_equal(line.get_xdata(), [0, 1])]
     return [(float(x.get_ydata()[0]), x.get_linestyle(), to_hex(x.get_color())) for x in lines]
+
+
+def flow(tick=1.0, n=100, nproj=50, **more) -> FakeRun:
+    """The flow of `run()`: the same loss in time, eigenvalues that go on rising, weights that move along one line."""
+    ticks = np.arange(n)
+    t = tick * ticks
+    records = {
+        "train_loss": Recorded(ticks, t, 0.01 ** (t / 100)),
+        "train_acc": Recorded(ticks, t, t / 100),
+        "eigs": Recorded(ticks, t, (t / 2)[:, None] * [1, 0.8]),
+        "iterates": Recorded(ticks, t, t[:, None] * np.ones(nproj)),
+    }
+    words = {key: value for key, value in spec(nproj=nproj).items() if key not in ("opt", "lr")}
+    words |= {"command": "flow", "tick": tick, "max_time": n * tick, "rtol": 1e-5, "beta": None}
+    return FakeRun(records, {**words, **more}, folder=Path("results/flow"))
+
+
+def with_iterates(made: FakeRun, nproj=50) -> FakeRun:
+    """Descent that leaves the line of the flow at its crossing."""
+    steps, lr = np.arange(0, 1000, 10), made.spec["lr"]
+    away = 1e-3 + np.maximum(lr * steps - 40, 0)
+    rows = (lr * steps)[:, None] * np.ones(nproj) + away[:, None] * (steps > 0)[:, None]
+    made.records["iterates"] = Recorded(steps, lr * steps, rows)
+    made.spec["nproj"] = nproj
+    return made
+
+
+def tracked(made: FakeRun) -> FakeRun:
+    """The same with the flow beside it."""
+    steps, lr = np.arange(0, 1000, 10), made.spec["lr"]
+    t = lr * steps
+    columns = {
+        "distance": 1e-3 * steps,
+        "relative": np.full(100, 0.01),
+        "loss_gap": 1e-5 * steps,
+        "outputs_distance": 1e-4 * steps,
+        "train_loss": 0.01 ** (t / 100),
+    }
+    made.records |= {f"flow/{name}": Recorded(steps, t, values) for name, values in columns.items()}
+    return made
 
 
 def test_panels_have_what_was_recorded():
@@ -202,11 +243,113 @@ def test_a_diverged_run_does_not_flatten_the_others():
     assert len(figure.axes[0].get_lines()[0].get_ydata()) == 99  # the infinite loss is left out
 
 
+@pytest.mark.parametrize("x", [None, "step", "time", "sharpness"])
+def test_descent_and_flow_share_the_clock_of_time_unless_told(x):
+    figure = curves([run(lr=0.1), flow()], x=x)
+    panel = by_label(figure)["loss"]
+    descent, _, gradient_flow = panel.get_lines()[:3]
+    ends = {"step": (999, 99), "time": (99.9, 99), "sharpness": (None, 99**2 / 4)}[x or "time"]
+    if ends[0] is not None:
+        assert descent.get_xdata()[-1] == pytest.approx(ends[0])
+    assert gradient_flow.get_xdata()[-1] == pytest.approx(ends[1])
+    expected = {"step": "step (flow: tick)", "sharpness": "∫S dt"}
+    assert figure.axes[-1].get_xlabel() == expected.get(x, "time (descent: lr × steps)")
+    assert {"gd lr=0.1", "flow", "threshold 2/lr", "crossing"} <= drawn(figure)
+    assert horizontal(by_label(figure)["Hessian eigenvalues"]) == [(20.0, ":", COLOURS[0])]
+    assert len(vertical(panel)) == 1
+
+
+def test_a_flow_alone_is_drawn_against_time_without_a_threshold():
+    figure = curves([flow()])
+    assert (figure.axes[-1].get_xlabel(), list(by_label(figure))[-1]) == ("time", "Hessian eigenvalues")
+    assert horizontal(figure.axes[-1]) == []
+    assert figure.get_suptitle() == "digits, fc-tanh, mse, flow, tick=1.0, seed 0"
+    assert curves([flow()], x="step").axes[-1].get_xlabel() == "tick"
+
+
+def test_on_the_clock_of_sharpness_the_threshold_is_crossed_where_its_integral_is():
+    figure = curves([run(lr=0.1, crossing=400)], x="sharpness")
+    (place, _), *_ = vertical(figure.axes[0])
+    t = np.arange(0, 41)  # S = t/2 up to the crossing at 40, overshooting by 5 % in the last interval
+    sharpness = t / 2
+    sharpness[-1] *= 1.05
+    assert place == pytest.approx(np.sum((sharpness[1:] + sharpness[:-1]) / 2))
+    calm = run()
+    del calm.records["eigs"]
+    with pytest.raises(InputError, match="--neigs 1"):
+        curves([calm], x="sharpness")
+
+
+def test_distance_to_the_flow_has_a_panel_where_it_is_known():
+    figure = curves([with_iterates(run(lr=0.1)), flow()])
+    panel = by_label(figure)["distance to flow"]
+    line = panel.get_lines()[0]
+    np.testing.assert_allclose(line.get_xdata(), np.arange(1.0, 100))
+    np.testing.assert_allclose(line.get_ydata()[[0, -1]], [1e-3, 1e-3 + 59], rtol=1e-9)
+    assert panel.get_yscale() == "log"
+    assert len(panel.collections) == 1  # the band
+    assert "95 % band" in drawn(figure)
+    assert "distance to flow" not in by_label(curves([with_iterates(run()), flow()], distance=False))
+    assert "distance to flow" not in by_label(curves([run(), flow()]))
+    with pytest.raises(InputError, match="no projected iterates"):
+        curves([run(), flow()], distance=True)
+    with pytest.raises(InputError, match="name a descent and its flow"):
+        curves([run()], distance=True)
+
+
+def test_a_flow_tracked_beside_a_run_joins_its_figure():
+    figure = curves([tracked(run(lr=0.1))])
+    assert {"gd lr=0.1", "flow"} <= drawn(figure)
+    panel = by_label(figure)["distance to flow"]
+    np.testing.assert_allclose(panel.get_lines()[0].get_ydata(), 1e-3 * np.arange(10, 1000, 10))
+    assert len(panel.collections) == 0
+    assert "95 % band" not in drawn(figure)
+    assert list(by_label(curves([tracked(run()), flow()]))) == [
+        *("loss", "accuracy", "Hessian eigenvalues", "distance to flow")
+    ]
+
+
+def test_labels_tell_descents_from_flows_and_flows_from_each_other():
+    polyak = run(spec=spec(0.1, opt="polyak", beta=0.9))
+    assert labels([run(0.1), polyak, flow()]) == ["gd lr=0.1", "polyak lr=0.1, beta=0.9", "flow"]
+    assert labels([flow(), flow(rtol=1e-3)]) == ["rtol=1e-05", "rtol=0.001"]
+    assert labels([run(), flow(), flow(tick=2.0, rtol=1e-3)]) == [
+        "gd lr=0.1",
+        "flow, rtol=1e-05",
+        "flow, rtol=0.001",
+    ]
+    assert labels([flow(), flow(tick=2.0)]) == ["tick=1.0, max_time=100.0", "tick=2.0, max_time=200.0"]
+
+
+def test_departure_shows_weights_outputs_and_loss():
+    made = tracked(run(lr=0.1))
+    figure = departure(analysis.recorded(made, "flow"), made)
+    panels = by_label(figure)
+    assert list(panels) == ["‖w − w'‖", "‖f − f'‖", "|L − L'|"]
+    moved, apart = panels["‖w − w'‖"].get_lines()[:2]
+    np.testing.assert_allclose(moved.get_ydata(), 100 * apart.get_ydata())
+    assert vertical(figure.axes[0]) == [(pytest.approx(40.0), COLOURS[0])]
+    assert {"step 400", "to the flow", "displacement of the flow"} <= drawn(figure)
+
+
+def test_an_estimated_departure_has_its_band(tmp_path):
+    made = with_iterates(run(lr=0.1))
+    figure = departure(analysis.projected(made, flow()), made, tmp_path / "d.png")
+    assert "95 % band" in drawn(figure)
+    assert len(figure.axes[0].collections) == 1
+    assert (tmp_path / "d.png").read_bytes().startswith(MAGIC["png"])
+    with pytest.raises(InputError, match="no distance to draw"):
+        departure(analysis.projected(flow(), flow()), made)
+
+
 @pytest.mark.parametrize(
     "runs",
     [
         [run()],
         [diverged()],
+        [flow()],
+        [with_iterates(run()), flow()],
+        [tracked(run())],
         [
             run(lr, n=200_000, every=50, crossing=100_000 + 3000 * i)
             for i, lr in enumerate([0.1, 0.105, 0.11])
@@ -214,10 +357,19 @@ def test_a_diverged_run_does_not_flatten_the_others():
         [run(0.1, spec=spec(0.1, model={"some_long_argument": i})) for i in range(8)],
         [run(n=1, every=1, crossing=5)],
     ],
-    ids=["one", "diverged", "close", "many", "one step"],
+    ids=["one", "diverged", "flow", "with flow", "tracked", "close", "many", "one step"],
 )
 def test_no_text_overlaps_and_none_is_cut_off(runs):
-    figure = curves(runs)
+    check_texts(curves(runs))
+
+
+@pytest.mark.parametrize("made", [tracked(run()), with_iterates(run())], ids=["exact", "estimated"])
+def test_no_text_of_a_departure_overlaps_or_is_cut_off(made):
+    exact = "flow/distance" in made.names()
+    check_texts(departure(analysis.apart(made, None if exact else flow()), made))
+
+
+def check_texts(figure: Figure) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     canvas.draw()  # the layout settles
@@ -332,7 +484,7 @@ def test_nothing_to_draw_is_refused():
     empty = Recorded(np.arange(0), np.arange(0.0), np.zeros(0))
     with pytest.raises(InputError, match="expected records of train_loss"):
         curves([FakeRun({"train_loss": empty})])
-    with pytest.raises(InputError, match="'step' or 'time', got 'epoch'"):
+    with pytest.raises(InputError, match="'step', 'time' or 'sharpness', got 'epoch'"):
         curves([run()], x="epoch")  # type: ignore[arg-type]
 
 

@@ -163,7 +163,7 @@ class Spec:
         settings: dict[str, Any] = {f"model.{key}": value for key, value in model.items()}
         settings |= {f"data.{key}": value for key, value in data.items()}
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        watched = ["dtype", "physical_batch_size"] if ghost_batches else ["dtype"]
+        watched = [*self.watched(), *(["physical_batch_size"] if ghost_batches else [])]
         settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
         parent, leaf = self.leaf()
         suffix = "".join(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))
@@ -173,9 +173,17 @@ class Spec:
         """Return the last two folder names, before the settings."""
         raise NotImplementedError
 
+    def watched(self) -> tuple[str, ...]:
+        """Return the fields beyond the path's own that change the trajectory."""
+        return ("dtype",)
+
     def dynamics(self) -> Dynamics:
         """Return the rule of motion."""
         raise NotImplementedError
+
+    def compared(self) -> dict[str, int]:
+        """Return the branches of the dynamics, and how many steps apart each is compared with the main one."""
+        return {}
 
     def steps(self) -> int:
         """Return the number of steps of the dynamics."""
@@ -187,7 +195,25 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GDSpec(Spec):
+class Integration(Spec):
+    """How a gradient flow is integrated."""
+
+    integrator: Annotated[
+        Literal["auto", "ndf", "rkc2", "rk4"], doc("Of the gradient flow; auto changes over when need be.")
+    ] = "auto"
+    rtol: Annotated[
+        float, Gt(0), Lt(1), doc("Relative tolerance on the flow's parameters, per internal step.")
+    ] = 1e-5
+
+    def flow(self, tick: float, rtol: float, **steps: float) -> Dynamics:
+        """Return the gradient flow, observed every `tick`."""
+        from limen.dynamics.gradient_flow import GradientFlow
+
+        return GradientFlow(tick, self.integrator, rtol, **steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GDSpec(Integration):
     """Full-batch descent: gd, Polyak, Nesterov, or any descent rule in `dynamics/`."""
 
     COMMAND: ClassVar[str] = "gd"
@@ -197,6 +223,11 @@ class GDSpec(Spec):
     max_steps: Annotated[int, Ge(1), doc("Number of steps.")]
     opt: Annotated[str, doc("Rule: gd, polyak, nesterov, or your own as module:function.")] = "gd"
     beta: Annotated[float | None, doc("Momentum, for polyak and nesterov.")] = None
+    track_flow: Annotated[
+        bool,
+        doc("Integrate the gradient flow from the same start on the same clock, and record the distance."),
+    ] = False
+    track_freq: Annotated[int, Ge(1), doc("With track_flow: compare the two every so many steps.")] = 10
 
     def check(self) -> None:
         """Refuse what can be refused without loading anything."""
@@ -205,6 +236,13 @@ class GDSpec(Spec):
             return
         with _about("opt"):
             family, _ = registry.find("dynamics", self.opt)
+            if "lr" not in family.arguments:
+                raise InputError(f"{self.opt} is no descent rule. Use limen flow for the gradient flow.")
+        with _about("track_flow"):
+            if self.track_flow and self.opt != "gd":
+                raise InputError(
+                    f"track_flow compares gradient descent with its flow; {self.opt} has another limit. Use --opt gd."
+                )
         if "beta" in family.arguments:
             if self.beta is None:
                 raise InputError(
@@ -228,14 +266,83 @@ class GDSpec(Spec):
         return {key: value for key, value in hyper.items() if key in takes and value is not None}
 
     def dynamics(self) -> Dynamics:
-        """Return the descent rule."""
-        from limen.dynamics import make
+        """Return the descent rule, together with the flow where that is tracked."""
+        from limen.dynamics import Together, make
 
-        return make(self.opt, self._hyper())
+        rule = make(self.opt, self._hyper())
+        return (
+            Together(rule, {"flow": self.flow(self.lr * self.track_freq, self.rtol)})
+            if self.track_flow
+            else rule
+        )
+
+    def compared(self) -> dict[str, int]:
+        """Return the flow's branch where it is tracked."""
+        return {"flow": self.track_freq} if self.track_flow else {}
 
     def steps(self) -> int:
         """Return `max_steps`."""
         return self.max_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSpec(Integration):
+    """Gradient flow θ' = −∇L(θ): the limit of descent as its learning rate goes to zero."""
+
+    COMMAND: ClassVar[str] = "flow"
+    POSITIONAL: ClassVar[tuple[str, ...]] = ("dataset", "arch", "loss", "tick", "max_time")
+
+    tick: Annotated[float, Gt(0), doc("Time between two records.")]
+    max_time: Annotated[float, Gt(0), doc("Time to integrate to.")]
+    alpha: Annotated[float, Gt(0), doc("rk4: internal step = alpha / sharpness, at most max_step_size.")] = (
+        1.0
+    )
+    max_step_size: Annotated[float, Gt(0), doc("rk4: largest internal step.")] = 999.0
+    beta: Annotated[float | None, doc("Accepted and ignored, as the published command does.")] = None
+    certify: Annotated[
+        bool, doc("Integrate at rtol / 10 as well, and record how far the two are apart: the error.")
+    ] = False
+
+    def check(self) -> None:
+        """Refuse what can be refused without loading anything."""
+        super().check()
+        with _about("max_time"):
+            if self.steps() < 1:
+                raise InputError(
+                    f"max_time: expected at least one tick of {self.tick}, got {self.max_time}. "
+                    "Make max_time larger or tick smaller."
+                )
+        with _about("certify"):
+            if self.certify and self.integrator == "rk4":
+                raise InputError(
+                    "certify compares two tolerances, and rk4 has none (its step is alpha / sharpness). "
+                    "Use --integrator auto, ndf or rkc2."
+                )
+
+    def leaf(self) -> tuple[str, str]:
+        """Return `flow` and `tick_<tick>`."""
+        return "flow", f"tick_{float(self.tick)}"
+
+    def watched(self) -> tuple[str, ...]:
+        """Return the fields beyond the path's own that change the trajectory."""
+        own = ("alpha", "max_step_size") if self.integrator == "rk4" else ("rtol",)
+        return (*super().watched(), "integrator", *own)
+
+    def dynamics(self) -> Dynamics:
+        """Return the gradient flow, together with a tighter one where it is certified."""
+        from limen.dynamics import Together
+
+        steps = {"alpha": self.alpha, "max_step_size": self.max_step_size}
+        flow, tighter = (self.flow(self.tick, rtol, **steps) for rtol in (self.rtol, self.rtol / 10))
+        return Together(flow, {"tighter": tighter}) if self.certify else flow
+
+    def compared(self) -> dict[str, int]:
+        """Return the tighter branch where the flow is certified."""
+        return {"tighter": 1} if self.certify else {}
+
+    def steps(self) -> int:
+        """Return how many ticks fit into `max_time`, however their quotient rounds."""
+        return int(self.max_time / self.tick * (1 + 1e-12))
 
 
 def results_root(results: str | None) -> Path:
@@ -345,7 +452,9 @@ def build(spec: Spec) -> Built:
         data.targets,
         spec.loss,
         test=(data.test_inputs, data.test_targets) if spec.test_freq > 0 else None,
-        physical_batch_size=spec.physical_batch_size,
+        physical_batch_size=None
+        if spec.physical_batch_size == type(spec).physical_batch_size
+        else spec.physical_batch_size,
         device=device,
         dtype=dtype,
     )
@@ -409,7 +518,7 @@ def _device(name: str) -> str:
 
 
 def _probes(spec: Spec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
-    from limen.probes import Eigs, Iterates, Test, Train
+    from limen.probes import Distance, Eigs, Iterates, Test, Train
     from limen.types import Schedule
 
     probes: list[Probe] = [Train()]
@@ -427,6 +536,7 @@ def _probes(spec: Spec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
         )
     if spec.nproj > 0 and spec.iterate_freq > 0:
         probes.append(Iterates(spec.nproj, Schedule(spec.iterate_freq), spec.projection))
+    probes += [Distance(branch, Schedule(every)) for branch, every in spec.compared().items()]
     return probes
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from limen import registry
+from limen.dynamics._together import Together
 from limen.errors import InputError
 from limen.types import Dynamics
+
+__all__ = ["Together", "make"]
 
 
 def make(name: str, arguments: Mapping[str, Any] | None = None) -> Dynamics:

@@ -1,28 +1,34 @@
-"""The figure of a training run: loss, accuracy and the top of the Hessian's spectrum, one above the other."""
+"""The figure of training runs: loss, accuracy, the top of the Hessian's spectrum, and the distance to the flow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
-from typing import Literal
 
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from limen.analysis import CLOCKS, Apart, Readable, clock, obstacle, projected, recorded
+from limen.analysis.clock import Kind
+from limen.analysis.readable import is_flow
 from limen.errors import InputError
 from limen.plots import labels
+from limen.plots.branch import Branch
 from limen.plots.legend import legend
 from limen.plots.panels import PANELS
 from limen.plots.save import format_of, save
-from limen.plots.source import Readable, read
-from limen.plots.style import GREY, WIDTH, palette, styled
-from limen.plots.trace import ACCURACIES, LOSSES, Trace
+from limen.plots.source import Curve, read
+from limen.plots.stack import finish, stack
+from limen.plots.style import palette, styled
+from limen.plots.trace import ACCURACIES, LOSSES, Trace, crossed
 
 
 def curves(
-    runs: Sequence[Readable], path: str | Path | None = None, *, x: Literal["step", "time"] = "step"
+    runs: Sequence[Readable],
+    path: str | Path | None = None,
+    *,
+    x: Kind | None = None,
+    distance: bool | None = None,
 ) -> Figure:
     """Draw loss, accuracy and Hessian eigenvalues of one or several runs over training.
 
@@ -32,104 +38,116 @@ def curves(
     named by what differs between their specs. A diverged run leaves its panel where it exceeds twice
     its start or its threshold. Of a long curve at most 1,600 points are drawn, its extremes among them.
 
+    Where descent is drawn with its flow, a last panel has the distance ‖w − w'‖ between them at equal times: exact for
+    a run made with --track_flow, whose flow joins the figure by itself, else estimated from projected iterates,
+    with its 95 % band.
+
     Args:
         runs: stored runs, overlaid in this order.
         path: where to write the figure, as PNG, PDF or SVG by its suffix; not written if None.
-        x: steps, or time in the dynamics' own clock (lr x steps for descent), on the abscissa.
+        x: steps, time in the dynamics' own clock (lr x steps for descent), or the sharpness gone through, ∫ S dt, on
+            the abscissa. By default time where a flow is drawn, else steps.
+        distance: whether to draw the distance to the flow; by default where it is known.
 
     Returns:
         The figure, one column (3.5 inches) wide; it belongs to no window and no pyplot state.
 
     Raises:
-        InputError: there is no run, a run has no records to draw, or `path` has another suffix.
+        InputError: there is no run, a run has no records to draw, the distance is asked for and not known, or
+            `path` has another suffix.
         StoreError: the file cannot be written.
     """
-    if x not in ("step", "time"):
-        raise InputError(f"x: expected 'step' or 'time', got {x!r}.")
+    if x is not None and x not in CLOCKS:
+        raise InputError(f"x: expected {', '.join(map(repr, CLOCKS[:-1]))} or {CLOCKS[-1]!r}, got {x!r}.")
     if not runs:
         raise InputError("no run to draw: name at least one.")
     if path is not None:
         format_of(Path(path))  # refused before the work, not after
-    names = labels.labels(runs) if len(runs) > 1 else [""]
+    shown = _with_branches(runs)
+    kind: Kind = x or ("time" if any(is_flow(run) for run in shown) else "step")
+    apart = {} if distance is False else _distances(shown, required=bool(distance))
+    names = labels.labels(shown) if len(shown) > 1 else [""]
     traces = [
-        Trace(run, name, colour, read(run, (*LOSSES, *ACCURACIES, "eigs"), x))
-        for run, name, colour in zip(runs, names, palette(len(runs)), strict=True)
+        _trace(run, name, colour, kind, apart.get(index))
+        for index, (run, name, colour) in enumerate(zip(shown, names, palette(len(shown)), strict=True))
     ]
     with styled():
-        figure = _draw(traces, x)
+        figure = _draw(traces, kind)
         if path is not None:
             save(figure, Path(path))
     return figure
 
 
-def _draw(traces: Sequence[Trace], x: str) -> Figure:
-    recorded = {name for trace in traces for name in trace.curves}
-    panels = [(draw, height) for names, draw, height in PANELS if recorded.intersection(names)]
-    handles, rows = legend(traces, recorded)
-    inches = 0.75 + sum(height for _, height in panels) + 0.14 * rows
-    figure = Figure(figsize=(WIDTH, inches), layout="constrained")
-    heights = [height for _, height in panels]
-    axes: list[Axes] = list(
-        figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    )
+def _with_branches(runs: Sequence[Readable]) -> list[Readable]:
+    """Return the runs, and the flow that one of them has beside it, unless a flow is named."""
+    tracked = [run for run in runs if "flow/train_loss" in run.names()]
+    alone = len(tracked) == 1 and not any(is_flow(run) for run in runs)
+    return [*runs, *(Branch(run) for run in tracked if alone)]
+
+
+def _distances(runs: Sequence[Readable], *, required: bool) -> dict[int, Apart]:
+    """Return by index the distance of each descent to its flow, where it is known."""
+    flows = [run for run in runs if is_flow(run)]
+    found, missing = {}, []
+    for index, run in enumerate(runs):
+        if is_flow(run):
+            continue
+        if "flow/distance" in run.names():
+            found[index] = recorded(run, "flow")
+            continue
+        reasons = [obstacle(run, flow) for flow in flows]
+        if None in reasons:
+            found[index] = projected(run, flows[reasons.index(None)])
+        missing += [reason for reason in reasons if reason]
+    if required and not found:
+        raise InputError(
+            missing[0] if missing else "no distance to draw: name a descent and its flow, with iterates."
+        )
+    return found
+
+
+def _trace(run: Readable, label: str, colour: str, x: Kind, apart: Apart | None) -> Trace:
+    found = read(run, (*LOSSES, *ACCURACIES, "eigs"), x)
+    place = clock(run, x)
+    if apart is not None:
+        bounds = [apart.distance, apart.low, apart.high, apart.displacement]
+        distance = Curve(apart.steps, place(apart.steps, apart.t), np.stack(bounds, axis=1))
+        found["distance" if apart.projections == 0 else "estimated_distance"] = distance
+    return Trace(run, label, colour, found, crossed(run, place))
+
+
+def _draw(traces: Sequence[Trace], x: Kind) -> Figure:
+    present = {name for trace in traces for name in trace.curves}
+    panels = [(draw, height) for names, draw, height in PANELS if present.intersection(names)]
+    entries = legend(traces, present)
+    figure, axes = stack([height for _, height in panels], entries[1])
     for panel, (draw, _) in zip(axes, panels, strict=True):
         draw(panel, traces)
-        panel.margins(x=0.02)
-    low, high = axes[-1].get_xlim()
-    if high - low < 1 and x == "step":  # a run of one step
-        axes[-1].set_xlim(low - 0.5, high + 0.5)
-    axes[-1].set_xlabel(_abscissa(traces, x))
-    axes[-1].xaxis.set_major_locator(MaxNLocator(nbins=5, integer=x == "step"))
-    if x == "step":
-        axes[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    _mark_crossings(axes, traces)
-    figure.align_ylabels(axes)
-    if heading := _heading(traces):
-        figure.suptitle(fill(heading, 66), color=GREY)
-    if handles:
-        columns = len(handles) // rows
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=columns, handlelength=2.0, columnspacing=1.2
-        )
+    finish(
+        figure,
+        axes,
+        abscissa=_abscissa(traces, x),
+        integer=x == "step",
+        crossings=[(*trace.crossed, trace.colour) for trace in traces if trace.crossed is not None],
+        heading=_heading(traces),
+        legend=entries,
+    )
     return figure
 
 
-def _abscissa(traces: Sequence[Trace], x: str) -> str:
+def _abscissa(traces: Sequence[Trace], x: Kind) -> str:
+    flows = [is_flow(trace.run) for trace in traces]
+    descents = [flow or "lr" in trace.run.spec for flow, trace in zip(flows, traces, strict=True)]
+    if x == "sharpness":
+        return "∫S dt"
     if x == "step":
-        return "step"
-    return "time (lr × steps)" if all("lr" in trace.run.spec for trace in traces) else "time"
+        return "step" if not any(flows) else "tick" if all(flows) else "step (flow: tick)"
+    if all(flows) or not all(descents):
+        return "time"
+    return "time (descent: lr × steps)" if any(flows) else "time (lr × steps)"
 
 
 def _heading(traces: Sequence[Trace]) -> str:
     shared = labels.title([trace.run for trace in traces])
     alone = len(traces) == 1 and traces[0].diverged
     return f"{shared} (diverged)".strip() if alone else shared
-
-
-def _mark_crossings(axes: Sequence[Axes], traces: Sequence[Trace]) -> None:
-    """Draw a vertical line through all panels at each crossing, with its step above the top one."""
-    ends: list[float] = []  # of the last label in each row, in widths of the panel
-    top = axes[0]
-    low, high = top.get_xlim()
-    found = [(*trace.crossed, trace.colour) for trace in traces if trace.crossed is not None]
-    for place, step, colour in sorted(found):
-        for panel in axes:
-            panel.axvline(place, color=colour, linewidth=0.6, alpha=0.7, zorder=1)
-        text = f"step {step:,}"
-        half = 0.0095 * len(text)
-        centre = min(max((place - low) / (high - low), half), 1 - half)
-        row = next((i for i, end in enumerate(ends) if end < centre - half), len(ends))
-        ends[row : row + 1] = [centre + half]
-        top.annotate(
-            text,
-            (centre, 1.0),
-            (0, 2 + 8 * row),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=colour,
-            ha="center",
-            va="bottom",
-            fontsize=6.5,
-            annotation_clip=False,
-        )
-    top.set_xlim(low, high)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from limen.plots.source import Readable
+from limen.analysis import Readable
+from limen.analysis.readable import is_flow
 
 SPEAKING = ("dataset", "arch", "loss", "opt", "dynamics")
 """Keys whose values need no name before them."""
@@ -29,20 +30,29 @@ WATCHING = frozenset(
             "iterate_freq",
         ),
         *("save_freq", "test_freq", "checkpoint_freq", "abridged_size", "save_model", "results", "data_dir"),
-        *("device", "quiet"),
+        *("device", "quiet", "tick", "track_flow", "track_freq", "certify", "projection"),
+        *("eig_above", "audit_freq", "audit_steps"),
     }
 )
 """Keys that do not change where a run goes; they name it only where nothing else tells two apart."""
+
+RULE = ("opt", "lr", "beta")
+"""What names a descent beside a flow."""
+
+DESCENT_ONLY = frozenset({"lr", "beta", "max_steps", "track_flow", "track_freq"})
+FLOW_ONLY = frozenset({"integrator", "rtol", "alpha", "max_step_size", "track_flow", "track_freq", "certify"})
+"""Words that say nothing about the trajectory of the other kind."""
 
 THRESHOLDS = {"gd": "2/lr", "polyak": "(2+2β)/lr", "nesterov": "(2+2β)/(lr(1+2β))"}
 
 
 def labels(runs: Sequence[Readable]) -> list[str]:
     """Return one label a run: where its spec differs from the others', else its folder."""
-    specs = [flatten(run.spec) for run in runs]
-    keys = [key for key in dict.fromkeys(key for spec in specs for key in spec) if _differs(key, specs)]
+    specs = [words(run) for run in runs]
+    keys = [key for key in dict.fromkeys(key for spec in specs for key in spec) if _tells(key, specs)]
+    keys.sort(key=lambda key: TITLE.index(key) if key in TITLE else len(TITLE))
     for chosen in ([key for key in keys if key not in WATCHING], keys):
-        found = [", ".join(_word(key, spec[key]) for key in chosen if key in spec) for spec in specs]
+        found = [_join([key for key in chosen if key in spec], spec) for spec in specs]
         if all(found) and len(set(found)) == len(runs):
             return found
     return _folders([run.folder for run in runs])
@@ -50,9 +60,19 @@ def labels(runs: Sequence[Readable]) -> list[str]:
 
 def title(runs: Sequence[Readable]) -> str:
     """Return what all specs share of the words that matter, or an empty string."""
-    specs = [flatten(run.spec) for run in runs]
+    specs = [words(run) for run in runs]
     shared = [key for key in TITLE if all(key in spec for spec in specs) and not _differs(key, specs)]
     return ", ".join(_word(key, specs[0][key]) for key in shared if specs[0][key] is not None)
+
+
+def words(run: Readable) -> dict[str, Any]:
+    """Return the words of a run's spec that concern its own trajectory, flat; a flow's rule is `flow`."""
+    flat = {key: value for key, value in flatten(run.spec).items() if key != "command"}
+    if flat.get("beta") is None:
+        flat.pop("beta", None)
+    if not is_flow(run):
+        return {key: value for key, value in flat.items() if key not in FLOW_ONLY}
+    return {key: value for key, value in flat.items() if key not in DESCENT_ONLY} | {"opt": "flow"}
 
 
 def threshold(run: Readable) -> str:
@@ -75,10 +95,29 @@ def flatten(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _tells(key: str, specs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a word tells runs apart: among descents, among flows, or one from the other."""
+    flows = [spec for spec in specs if spec.get("opt") == "flow"]
+    descents = [spec for spec in specs if spec.get("opt") != "flow"]
+    if not flows or not descents:
+        return _differs(key, specs)
+    both = all(key in spec for spec in specs)
+    return key in RULE or _differs(key, flows) or _differs(key, descents) or (both and _differs(key, specs))
+
+
 def _differs(key: str, specs: Sequence[Mapping[str, Any]]) -> bool:
     missing = object()
     first = specs[0].get(key, missing)
     return any(spec.get(key, missing) != first for spec in specs[1:])
+
+
+def _join(keys: Sequence[str], spec: Mapping[str, Any]) -> str:
+    """Return words with commas between them; the learning rate belongs to its rule."""
+    text = ""
+    for before, key in zip([None, *keys], keys, strict=False):
+        gap = "" if before is None else " " if (before, key) == ("opt", "lr") else ", "
+        text += gap + _word(key, spec[key])
+    return text
 
 
 def _word(key: str, value: Any) -> str:

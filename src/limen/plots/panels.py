@@ -1,4 +1,4 @@
-"""The panels of a figure: loss, accuracy, Hessian eigenvalues."""
+"""The panels of a figure: loss, accuracy, Hessian eigenvalues, distance to the flow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-from limen.plots.source import Array
+from limen.analysis import Array
 from limen.plots.thin import thin
-from limen.plots.trace import ACCURACIES, LOOKS, LOSSES, Trace
+from limen.plots.trace import ACCURACIES, DISTANCES, LOOKS, LOSSES, Trace
 
 SPARSE = 250
 """Measurements up to which each gets a dot of its own."""
@@ -121,10 +121,66 @@ def _frame(panel: Axes, shown: Sequence[tuple[Trace, Array]], marks: Sequence[fl
     return float(bound)
 
 
+def _distance(panel: Axes, traces: Sequence[Trace]) -> None:
+    ceiling, lines = 0.0, []
+    for trace in traces:
+        for curve in (trace.curves[name] for name in DISTANCES if name in trace.curves):
+            ceiling = max(ceiling, FAR * float(np.nanmax(curve.columns[:, 3], initial=0.0)))
+            lines.append((trace.colour, *curve.column(0)))
+            band(panel, curve.x, curve.columns[:, 1], curve.columns[:, 2], trace.colour)
+    logarithmic(panel, lines, ceiling)
+    panel.set_ylabel("distance to flow")
+
+
+def band(panel: Axes, x: Array, low: Array, high: Array, colour: str) -> None:
+    """Shade what lies between two curves where both are finite, positive and apart."""
+    seen = np.isfinite(x) & np.isfinite(high) & (low > 0)
+    if (high[seen] > low[seen]).any():
+        panel.fill_between(x[seen], low[seen], high[seen], color=colour, alpha=0.25, linewidth=0)
+
+
+def logarithmic(
+    panel: Axes,
+    lines: Sequence[tuple[str, Array, Array]],
+    ceiling: float = np.inf,
+    *,
+    always: bool = False,
+    **look: Any,
+) -> None:
+    """Draw curves (colour, abscissae, values), zeros left out, as far up as `ceiling`.
+
+    The axis is logarithmic where they cover a decade, or `always`.
+    """
+    inside = np.zeros(0)
+    for colour, x, y in lines:
+        positive = y > 0
+        if not positive.any():
+            continue
+        dots: dict[str, Any] = {"marker": "o", "markersize": 1.8} if positive.sum() <= SPARSE / 5 else {}
+        panel.plot(*thin(x[positive], y[positive]), color=colour, **{**dots, **look})
+        inside = np.concatenate([inside, y[positive & (y <= ceiling)]])
+    if always or (inside.size and inside.max() > 10 * inside.min()):
+        panel.set_yscale("log")
+    if any((y > ceiling).any() for _, _, y in lines):
+        panel.set_ylim(top=ceiling)
+    if panel.get_yscale() == "log":
+        _name_decades(panel)
+
+
+def _name_decades(panel: Axes) -> None:
+    """Label the decades, and their thirds where there are few; matplotlib would label all of nine."""
+    low, high = panel.get_ylim()
+    if high < 300 * low:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        panel.yaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
 Panel = tuple[tuple[str, ...], Callable[[Axes, Sequence[Trace]], None], float]
 PANELS: tuple[Panel, ...] = (
     (LOSSES, _loss, 1.25),
     (ACCURACIES, _accuracy, 1.1),
     (("eigs",), _eigenvalues, 1.55),
+    (DISTANCES, _distance, 1.1),
 )
 """Names that a panel shows, how, and its height in inches."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from limen.plots.source import Array
+from limen.analysis import Array
 
 
 def thin(x: Array, y: Array, bins: int = 400) -> tuple[Array, Array]:

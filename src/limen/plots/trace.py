@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from limen.plots.source import Curve, Readable, crossing
+import numpy as np
+
+from limen.analysis import Readable, crossing
+from limen.analysis.clock import Clock
+from limen.plots.source import Curve
 
 LOSSES, ACCURACIES = ("train_loss", "test_loss"), ("train_acc", "test_acc")
+DISTANCES = ("distance", "estimated_distance")
+"""Of a descent to its flow, exact and from projections: columns value, low, high, displacement of the flow."""
+
 LOOKS: dict[str, dict[str, Any]] = {
     "train": {"linestyle": "-", "zorder": 2.1},
     "test": {"linestyle": (0, (3, 1.2)), "alpha": 0.55},
@@ -23,23 +30,24 @@ class Trace:
         label: its name in the legend.
         colour: of all that belongs to it.
         curves: its measurements by name.
+        crossed: abscissa and step of the first measurement above the threshold, if there is one.
     """
 
     run: Readable
     label: str
     colour: str
     curves: dict[str, Curve]
+    crossed: tuple[float, int] | None
 
     @property
     def diverged(self) -> bool:
         """Whether the run ended in a loss that is not finite."""
         return str(self.run.status) == "diverged"
 
-    @property
-    def crossed(self) -> tuple[float, int] | None:
-        """Abscissa and step of the first measurement above the threshold, if there is one."""
-        if "eigs" not in self.curves:
-            return None
-        eigenvalues = self.curves["eigs"]
-        index = crossing(eigenvalues, self.run.threshold)
-        return None if index is None else (float(eigenvalues.x[index]), int(eigenvalues.steps[index]))
+
+def crossed(run: Readable, place: Clock) -> tuple[float, int] | None:
+    """Return abscissa and step of the first measurement above the threshold, if there is one."""
+    first = crossing(run)
+    if first is None:
+        return None
+    return float(place(np.array([first.step]), np.array([first.t]))[0]), first.step

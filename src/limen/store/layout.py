@@ -23,8 +23,11 @@ CURVES = ("train_loss", "test_loss", "train_acc", "test_acc")
 ROWS = {"eigs": "neigs", "iterates": "nproj"}
 """Published tensors of several columns, and the word of the spec that says how many."""
 
+TIMES = ("time", "times")
+"""Of a flow's curves; the published code writes the first at the end and the second on the way."""
+
 SNAPSHOT = "snapshot_final"
-PUBLISHED = (*CURVES, *ROWS)
+PUBLISHED = (*CURVES, *ROWS, *TIMES)
 
 
 def temporary(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """The tensors that the published plotting code reads (torch.load, float32), N steps and m measurements.
 
 `train_loss`, `test_loss`, `train_acc`, `test_acc` have shape (N,), index = step, nan where nothing was
-measured; `eigs` (m, neigs) and `iterates` (m, nproj) have a row a measurement.
+measured; `eigs` (m, neigs) and `iterates` (m, nproj) have a row a measurement. Those of a flow have `time` and
+`times` (N,) beside them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Published:
                 if name in self.columns:
                     column = self.columns[name]
                     out[name][torch.tensor(column.steps)] = torch.from_numpy(column.array()).float()
+            if self.spec.get("command") == "flow":
+                out |= dict.fromkeys(
+                    layout.TIMES, torch.from_numpy(np.array(self.columns["train_loss"].t)).float()
+                )
         for name, width in layout.ROWS.items():
             if name in self.columns:
                 values = self.columns[name].array()

@@ -12,14 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-WORDS = shlex.split(
-    "gd digits fc-tanh mse 0.4 240 --model.width 40 --data.n 300 --opt polyak --beta 0.3 --neigs 2 --eig_freq 5 "
-    "--nproj 4 --iterate_freq 3 --test_freq 2 --checkpoint_freq 7 --save_model --quiet --resume"
+KILLS = 20
+SHARED = (
+    "--neigs 2 --eig_freq 5 --nproj 4 --iterate_freq 3 --test_freq 2 --checkpoint_freq 7 --save_model --quiet "
+    "--resume"
 )
+COMMANDS = {
+    "gd": f"gd digits fc-tanh mse 0.4 240 --model.width 40 --data.n 300 --opt polyak --beta 0.3 {SHARED}",
+    "flow": f"flow digits fc-tanh mse 0.5 80 --model.width 40 --data.n 300 --certify {SHARED}",
+}
 
 
-def command(results: Path) -> list[str]:
-    return [sys.executable, "-m", "limen", *WORDS, "--results", str(results)]
+def command(name: str, results: Path) -> list[str]:
+    return [sys.executable, "-m", "limen", *shlex.split(COMMANDS[name]), "--results", str(results)]
 
 
 def contents(results: Path) -> dict[str, bytes]:
@@ -37,14 +42,14 @@ def contents(results: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [20])
-def test_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_killed_at_random_moments(name: str, tmp_path: Path) -> None:
     begun = time.monotonic()
-    subprocess.run(command(tmp_path / "whole"), check=True)
+    subprocess.run(command(name, tmp_path / "whole"), check=True)
     whole = time.monotonic() - begun
     moments, killed, done = random.Random(0), 0, 0
-    while killed < kills:
-        child = subprocess.Popen(command(tmp_path / "killed"))
+    while killed < KILLS:
+        child = subprocess.Popen(command(name, tmp_path / "killed"))
         try:
             child.wait(moments.uniform(0.3, 1.0) * whole)
         except subprocess.TimeoutExpired:
@@ -57,5 +62,5 @@ def test_killed_at_random_moments(kills: int, tmp_path: Path) -> None:
         assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
         (tmp_path / "killed").rename(tmp_path / f"done_{done}")
         done += 1
-    subprocess.run(command(tmp_path / "killed"), check=True)
+    subprocess.run(command(name, tmp_path / "killed"), check=True)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fake_runs import FakeRun, Recorded
 from scipy import stats
 
 from limen import analysis
 from limen.analysis.chi_square import quantile
-from limen.analysis.clock import integral
+from limen.analysis.clock import integral, runs_on
 from limen.analysis.distance import band, matches, relative_error
 from limen.dynamics.gd import GD
 from limen.errors import InputError
@@ -24,29 +25,6 @@ from limen.probes import Iterates, Train
 from limen.run import Experiment
 from limen.store import record
 from limen.types import Schedule
-
-
-@dataclass
-class Recorded:
-    steps: np.ndarray
-    t: np.ndarray
-    values: np.ndarray
-
-
-@dataclass
-class FakeRun:
-    records: dict[str, Recorded]
-    spec: dict[str, Any] = field(default_factory=dict)
-    threshold: float | None = None
-    status: str = "finished"
-    folder: Path = Path("results/a")
-
-    def names(self) -> list[str]:
-        return list(self.records)
-
-    def series(self, name: str) -> Recorded:
-        return self.records[name]
-
 
 P, R = 40, 300
 
@@ -222,20 +200,68 @@ def test_two_landscapes_are_told_by_their_losses():
 
 def test_what_float32_rounds_away_is_known():
     one, two = descent(), flow()
-    assert analysis.projected(one, two).rounding < 1e-13
+    assert analysis.projected(one, two).rounding.max() < 1e-13
     one.records["iterates"].values = one.records["iterates"].values.astype(np.float32)
     apart = analysis.projected(one, two)
     size = np.linalg.norm(matrix() @ np.ones(P)) / math.sqrt(R)
-    assert apart.rounding == pytest.approx(2**-23 * size, rel=1e-6)
+    # of the longer of the two, which shrink with time
+    longer = np.maximum(0.95**apart.steps, np.exp(-apart.t / 2))
+    np.testing.assert_allclose(apart.rounding, 2**-23 * size * longer, rtol=1e-6)
 
 
 def test_a_diverged_run_is_compared_as_far_as_it_goes():
     one = descent()
+    before = analysis.projected(one, flow())
+    one.records["iterates"].values[-2] *= 1e20
     one.records["iterates"].values[-1] = np.inf
     apart = analysis.projected(one, flow())
     assert not np.isfinite(apart.distance[-1])
     assert np.isfinite(apart.distance[:-1]).all()
-    assert np.isfinite(apart.rounding)
+    # what is small early on is not lost in the rounding of what is great at the end
+    np.testing.assert_array_equal(apart.rounding[:-2], before.rounding[:-2])
+    assert (apart.distance[1:-1] > apart.rounding[1:-1]).all()
+
+
+@pytest.mark.parametrize("opt", ["polyak", "nesterov"])
+def test_momentum_has_another_clock_than_the_flow(opt):
+    """On ½·½w² heavy ball goes as exp(−t/2/(1 − β)) in its own time t, ten times as fast as the flow at β = 0.9."""
+    one = descent(opt=opt, beta=0.9)
+    for pair in ((one, flow()), (flow(), one)):
+        assert "lr/(1 − beta) a step, 10 times as fast" in (analysis.obstacle(*pair) or "")
+        with pytest.raises(InputError, match=r"beta = 0\.9, which follows the flow in time"):
+            analysis.apart(*pair)
+    assert analysis.obstacle(descent(opt=opt, beta=0.0), flow()) is None
+    assert analysis.obstacle(descent(opt="gd", beta=0.9), flow()) is None  # gd takes the word and ignores it
+
+
+def test_ghost_batches_of_two_sizes_are_two_landscapes():
+    one, two = descent(), flow()
+    one.info, two.info = ({"ghost_batches": True, "physical_batch_size": size} for size in (1000, 500))
+    with pytest.raises(InputError, match="physical_batch_size is 1000 in results/gd and 500 in results/flow"):
+        analysis.projected(one, two)
+    two.info["physical_batch_size"] = 1000
+    assert analysis.obstacle(one, two) is None
+    one.info, two.info = ({"ghost_batches": False, "physical_batch_size": size} for size in (1000, 500))
+    assert analysis.obstacle(one, two) is None
+
+
+def test_a_recorded_distance_of_exactly_zero_is_no_hole():
+    t = np.arange(4.0)
+    distance, relative = np.array([0, 0, 2.0, 3.0]), np.array([0, 0, 0.5, 0])
+    columns = {"distance": distance, "relative": relative}
+    tracked = FakeRun({f"flow/{name}": Recorded(t, t, values) for name, values in columns.items()})
+    apart = analysis.recorded(tracked, "flow")
+    # nothing has moved; not apart, displacement unknown; known; descent has moved and the flow has not
+    np.testing.assert_array_equal(apart.displacement, [0, np.nan, 4, 0])
+    np.testing.assert_array_equal(apart.relative, [np.nan, 0, 0.5, np.nan])
+
+
+def test_a_band_below_a_hundredth_is_none_to_see():
+    assert analysis.projected(descent(), flow()).banded
+    many = analysis.projected(descent(), flow())
+    assert not dataclasses.replace(many, low=0.996 * many.distance, high=1.004 * many.distance).banded
+    assert dataclasses.replace(many, low=0.99 * many.distance, high=1.01 * many.distance).banded
+    assert not dataclasses.replace(many, low=many.distance, high=many.distance).banded
 
 
 def test_the_last_common_time_before_an_event():
@@ -263,6 +289,10 @@ def test_integral_of_sharpness_is_exact_where_it_is_linear():
     t = np.linspace(1, 7, 13)
     np.testing.assert_allclose(place(t, t), t**2 + t - 2, rtol=1e-13, atol=1e-13)
     assert np.isnan(place(t, np.array([0.99, 7.01]))).all()
+    assert runs_on(run, "sharpness")
+    assert not runs_on(eigenvalues([1, 2], [3, np.nan]), "sharpness")
+    assert not runs_on(FakeRun({}), "sharpness")
+    assert runs_on(FakeRun({}), "time")
     holed = eigenvalues([1, 2, 4, 7], [3, np.nan, 9, 15])
     np.testing.assert_allclose(analysis.clock(holed, "sharpness")(t, t), t**2 + t - 2, rtol=1e-13, atol=1e-13)
 

@@ -17,8 +17,7 @@ import pytest
 import torch
 
 import limen as package
-from limen import models
-from limen.cli import git
+from limen import git, models
 from limen.cli.main import main
 from limen.store import lock, open_run
 

@@ -23,7 +23,7 @@ def test_the_published_arguments_have_their_published_order_and_defaults():
         "opt": "gd",
         "seed": 0,
         "beta": None,
-        "physical_batch_size": 1000,
+        "physical_batch_size": None,  # 1000, unless the network wants another
         "acc_goal": None,
         "loss_goal": None,
         "neigs": 0,
@@ -218,10 +218,12 @@ def test_ticks_are_counted_as_on_paper(tick, max_time, ticks):
     [
         ({"tick": 0}, "tick: expected"),
         ({"tick": -1}, "tick: expected"),
-        ({"max_time": 0.05}, "max_time: expected at least one tick of 0.1, got 0.05"),
+        ({"max_time": 0.05}, "max_time: expected from one tick of 0.1 to 2^53 of them, got 0.05"),
         ({"rtol": 0}, "rtol: expected"),
         ({"integrator": "rk5"}, "integrator: expected auto or ndf or rkc2 or rk4, got 'rk5'"),
         ({"integrator": "rk4", "certify": True}, "rk4 has none"),
+        ({"integrator": "rk4", "alpha": 3}, "alpha: expected at most 2.7853"),
+        ({"tick": 1e-300, "max_time": 1e300}, "max_time: expected from one tick"),
     ],
 )
 def test_bad_words_of_a_flow_are_refused(given, message):

@@ -19,7 +19,7 @@ FLOORS = (
     ("objectives", "data", "models", "symmetry"),
     ("dynamics", "probes"),
     ("run", "config"),
-    ("store", "sweep"),
+    ("store", "catalogue", "ensemble", "sweep", "launch", "git"),
     ("analysis", "plots", "report"),
     ("cli", "recipes", "__main__"),
 )

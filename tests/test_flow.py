@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,11 +233,46 @@ def test_an_impossible_tolerance_ends_the_run_with_what_to_do(tmp_path: Path) ->
     assert len(torch.load(ended.folder / "train_loss_final")) >= 1
 
 
-def test_a_flow_that_leaves_the_finite_numbers_has_diverged(tmp_path: Path) -> None:
-    status, ended = run(f"{CHEBYSHEV} 10 400 --integrator rk4 --alpha 20", tmp_path)
-    assert status == 3
-    assert ended.status is Status.DIVERGED
-    assert len(torch.load(ended.folder / "train_loss_final")) >= 1
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_a_flow_that_leaves_the_finite_numbers_has_diverged(integrator: str) -> None:
+    # L = -w⁴/4: w' = w³ is infinite at t = 1/2
+    x = torch.ones(1, 1, dtype=torch.float64)
+    falling = Supervised(nn.Linear(1, 1, bias=False).double(), x, x, lambda f, y: -(f[:, 0] ** 4) / 4)
+    falling.module.weight.data.fill_(1.0)
+    end = list(Experiment(falling, GradientFlow(1.0, integrator, 1e-5), 3, [Train()]).run())[-1]
+    assert isinstance(end, End)
+    # ndf's step shrinks below rounding just before
+    assert end.status in ((Status.DIVERGED, Status.FAILED) if integrator == "ndf" else (Status.DIVERGED,))
+
+
+def test_a_flow_that_cannot_keep_up_does_not_take_descent_with_it(tmp_path: Path) -> None:
+    words = "gd chebyshev-5-20 regression mse 0.2 30 --rtol 1e-8 --track_flow --track_freq 10"
+    status, ended = run(words, tmp_path)
+    assert (status, ended.status) == (0, Status.FINISHED)
+    assert "flow ended before: float32 cannot reach rtol 1e-08" in ended.why
+    assert len(ended.series("train_loss").values) == 30
+    assert ended.series("flow/distance").steps.tolist() == [0]
+
+
+def test_the_error_is_said_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(f"{CHEBYSHEV} 5 20 --dtype float64 --results {tmp_path}")
+    assert main(words) == 0
+    assert "rtol 1e-05 bounds the error of one internal step; --certify" in capsys.readouterr().out
+    assert main([*words, "--certify", "--overwrite"]) == 0
+    assert "distance from the flow at a tenth of rtol: " in capsys.readouterr().out
+
+
+def test_a_signal_does_not_wait_for_the_end_of_a_tick(tmp_path: Path) -> None:
+    words = f"-m limen flow digits fc-tanh ce 100000 200000 --test_freq -1 --results {tmp_path}"
+    child = subprocess.Popen([sys.executable, *shlex.split(words)], stderr=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("run.json")):
+        assert child.poll() is None
+        time.sleep(0.1)
+    time.sleep(1.0)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(timeout=20) == 130
+    (folder,) = (path.parent for path in tmp_path.rglob("run.json"))
+    assert store.open_run(folder).status is Status.INTERRUPTED
 
 
 @pytest.mark.parametrize("integrator", INTEGRATORS)

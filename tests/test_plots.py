@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from fake_runs import FakeRun, Recorded
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -22,6 +23,7 @@ from limen.errors import InputError, StoreError
 from limen.objectives import Quadratic
 from limen.plots import curves, departure
 from limen.plots.labels import labels, title
+from limen.plots.stack import finish, stack
 from limen.plots.style import COLOURS, palette
 from limen.plots.thin import thin
 from limen.probes import Eigs, Train
@@ -29,29 +31,10 @@ from limen.run import Experiment
 from limen.store import record
 from limen.types import Schedule
 
+SERIES = ("steps", "t", "distance", "low", "high", "displacement", "loss_gap", "rounding", "outputs")
+"""Fields of `Apart` that have one value a common time."""
+
 MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-
-
-@dataclass
-class Recorded:
-    steps: np.ndarray
-    t: np.ndarray
-    values: np.ndarray
-
-
-@dataclass
-class FakeRun:
-    records: dict[str, Recorded]
-    spec: dict[str, Any] = field(default_factory=dict)
-    threshold: float | None = None
-    status: str = "finished"
-    folder: Path = Path("results/a")
-
-    def names(self) -> list[str]:
-        return list(self.records)
-
-    def series(self, name: str) -> Recorded:
-        return self.records[name]
 
 
 def spec(lr: float = 0.1, **more: Any) -> dict[str, Any]:
@@ -243,16 +226,16 @@ def test_a_diverged_run_does_not_flatten_the_others():
     assert len(figure.axes[0].get_lines()[0].get_ydata()) == 99  # the infinite loss is left out
 
 
-@pytest.mark.parametrize("x", [None, "step", "time", "sharpness"])
+@pytest.mark.parametrize("x", [None, "time", "sharpness"])
 def test_descent_and_flow_share_the_clock_of_time_unless_told(x):
     figure = curves([run(lr=0.1), flow()], x=x)
     panel = by_label(figure)["loss"]
     descent, _, gradient_flow = panel.get_lines()[:3]
-    ends = {"step": (999, 99), "time": (99.9, 99), "sharpness": (None, 99**2 / 4)}[x or "time"]
+    ends = {"time": (99.9, 99), "sharpness": (None, 99**2 / 4)}[x or "time"]
     if ends[0] is not None:
         assert descent.get_xdata()[-1] == pytest.approx(ends[0])
     assert gradient_flow.get_xdata()[-1] == pytest.approx(ends[1])
-    expected = {"step": "step (flow: tick)", "sharpness": "∫S dt"}
+    expected = {"sharpness": "∫S dt"}
     assert figure.axes[-1].get_xlabel() == expected.get(x, "time (descent: lr × steps)")
     assert {"gd lr=0.1", "flow", "threshold 2/lr", "crossing"} <= drawn(figure)
     assert horizontal(by_label(figure)["Hessian eigenvalues"]) == [(20.0, ":", COLOURS[0])]
@@ -307,6 +290,111 @@ def test_a_flow_tracked_beside_a_run_joins_its_figure():
     assert list(by_label(curves([tracked(run()), flow()]))) == [
         *("loss", "accuracy", "Hessian eigenvalues", "distance to flow")
     ]
+
+
+def test_ticks_of_a_flow_and_steps_of_descent_share_no_axis():
+    with pytest.raises(InputError, match="--x time"):
+        curves([run(), flow()], x="step")
+    assert curves([flow(), flow(rtol=1e-3)], x="step").axes[-1].get_xlabel() == "tick"
+
+
+def test_a_flow_beside_a_run_is_drawn_at_the_steps_of_the_run():
+    figure = curves([tracked(run(lr=0.1))], x="step")
+    assert figure.axes[-1].get_xlabel() == "step"
+    *_, beside = (line for line in by_label(figure)["loss"].get_lines() if len(line.get_xdata()) == 100)
+    np.testing.assert_array_equal(beside.get_xdata(), np.arange(0, 1000, 10))
+
+
+def test_a_flow_without_eigenvalues_stays_out_of_the_clock_of_sharpness():
+    made = tracked(run(lr=0.1))
+    figure = curves([made], x="sharpness")
+    assert "flow" not in drawn(figure)
+    panel = by_label(figure)["distance to flow"]  # that of descent, on its own clock
+    assert panel.get_lines()[0].get_xdata()[0] == pytest.approx(0.25)  # S = t/2 to t = 1
+    made.records["flow/eigs"] = made.records["eigs"]
+    assert "flow" in drawn(curves([made], x="sharpness"))
+
+
+@pytest.mark.parametrize("opt", ["polyak", "nesterov"])
+def test_momentum_has_no_distance_to_the_flow(opt):
+    made = with_iterates(run(spec=spec(opt=opt, beta=0.9)))
+    assert "distance to flow" not in by_label(curves([made, flow()]))
+    assert "distance to flow" not in by_label(curves([tracked(run(spec=spec(opt=opt, beta=0.9)))]))
+    with pytest.raises(InputError, match=r"lr/\(1 − beta\)"):
+        curves([made, flow()], distance=True)
+
+
+def far_off(every=1.0) -> FakeRun:
+    """A run whose distance from its flow grows tenfold a measurement, from a thousand displacements on."""
+    made = tracked(run(lr=0.1, status="diverged"))
+    moved = np.linspace(0, 1, 100)
+    distance = np.where(moved > 0, 1e3 * 10.0 ** (every * np.arange(100)), 0.0)
+    made.records["flow/distance"].values[:] = distance
+    made.records["flow/relative"].values[:] = np.divide(distance, moved, where=moved > 0, out=np.zeros(100))
+    return made
+
+
+@pytest.mark.parametrize("every", [1.0, 0.001])
+def test_the_distance_of_a_diverged_run_is_seen(every):
+    made = far_off(every)
+    alone, beside = curves([made]).axes[-1], departure(analysis.recorded(made, "flow"), made).axes[0]
+    assert [panel.get_yscale() for panel in (alone, beside)] == ["log" if every == 1 else "linear", "log"]
+    for panel in (alone, beside):
+        low, high = panel.get_ylim()
+        line = next(line for line in panel.get_lines() if line.get_ydata()[0] >= 1e3)
+        inside = [y for y in line.get_ydata() if low <= y <= high]
+        assert len(inside) > 1
+        assert high <= 1e5
+        assert low > 1e-3  # a margin for what is seen, not for a hundred decades
+
+
+def test_a_crossing_beyond_the_axis_has_neither_line_nor_label():
+    made = tracked(run(lr=0.1))
+    late = analysis.recorded(made, "flow")
+    early = dataclasses.replace(
+        late, **{f.name: getattr(late, f.name)[:20] for f in dataclasses.fields(late) if f.name in SERIES}
+    )
+    figure = departure(early, made)
+    assert vertical(figure.axes[0]) == []
+    assert not {"step 400", "crossing"} & drawn(figure)
+    assert {"step 400", "crossing"} <= drawn(departure(late, made))
+    plain, axes = stack([1.0], 0)
+    axes[0].plot([1.0, 2.0], [0.0, 1.0])
+    marks = [(0.0, 0, "k"), (1.5, 3, "k"), (9.0, 5, "k"), (np.nan, 7, "k")]
+    finish(plain, axes, abscissa="", integer=False, crossings=marks, heading="", legend=([], 0))
+    assert {text for text in drawn(plain) if text.startswith("step")} == {"step 3"}
+
+
+def test_a_crossing_at_the_start_is_marked_though_a_distance_of_zero_is_not_drawn():
+    made = tracked(run(lr=0.1))
+    made.records["eigs"].values[0] = 100.0
+    figure = departure(analysis.recorded(made, "flow"), made)
+    assert vertical(figure.axes[0]) == [(0.0, COLOURS[0])]
+    low, _ = figure.axes[0].get_xlim()
+    assert low < 0
+    assert "step 0" in drawn(figure)
+
+
+def test_the_band_is_seen_beside_its_curve_or_not_named():
+    made = with_iterates(run(lr=0.1))
+    estimated = analysis.projected(made, flow())
+    shade = departure(estimated, made).axes[0].collections[0]
+    line = departure(estimated, made).axes[0].get_lines()[-1]
+    assert shade.get_linewidth()[0] > line.get_linewidth()
+    sharp = dataclasses.replace(estimated, low=0.999 * estimated.distance, high=1.001 * estimated.distance)
+    figure = departure(sharp, made)
+    assert "95 % band" not in drawn(figure)
+    assert len(figure.axes[0].collections) == 0
+
+
+def test_thresholds_are_named_beside_their_panel():
+    made = diverged(lr=0.1)
+    made.records["eigs"].values[:] = np.array([[90.0, 80.0]]) * np.logspace(0, 12, 10)[:, None]
+    many = [run(0.1, threshold=20_000.0 + i, folder=Path(f"r/{i}")) for i in range(9)]
+    for figure, names in ((curves([made]), {"20"}), (curves(many), {"↑2e+04", "↑2.001e+04"})):
+        labels = [text for text in by_label(figure)["Hessian eigenvalues"].texts if text.get_text() in names]
+        assert labels
+        assert all(0 <= label.get_position()[1] <= 1 for label in labels)
 
 
 def test_labels_tell_descents_from_flows_and_flows_from_each_other():

@@ -38,11 +38,13 @@ _HOMES = {
     "Run": "limen.store",
     "find_runs": "limen.store",
     "open_run": "limen.store",
+    "open_runs": "limen.catalogue",
     "record": "limen.store",
     "curves": "limen.plots",
 }
 
 if TYPE_CHECKING:
+    from limen.catalogue import open_runs as open_runs
     from limen.dynamics.gd import GD as GD
     from limen.dynamics.nesterov import Nesterov as Nesterov
     from limen.dynamics.polyak import Polyak as Polyak

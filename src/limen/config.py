@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 LOSSES = ("ce", "mse")
 COSTLY, SAMPLE = 10**8, 10**7
 """Random numbers in a projection: from when on its cost is told, and how many are drawn to tell it."""
+GHOST_BATCH = 1000
+"""Of the published code, where `physical_batch_size` is not said."""
+STABLE = 2.7853
+"""alpha beyond which RK4 is unstable on a quadratic."""
 S = TypeVar("S", bound="Spec")
 
 
@@ -74,8 +78,12 @@ class Spec:
     loss: Annotated[str, doc("ce (cross-entropy) or mse (half the squared distance).")]
     seed: Annotated[int, Interval(ge=0, le=2**63 - 1), doc("Seed of the initial weights.")] = 0
     physical_batch_size: Annotated[
-        int, Ge(1), doc("Examples on the device at once; BatchNorm's ghost batch.")
-    ] = 1000
+        int | None,
+        Ge(1),
+        doc(
+            "Examples on the device at once; BatchNorm's ghost batch (default: 1000, or what suits the network)."
+        ),
+    ] = None
     acc_goal: Annotated[
         float | None, Interval(ge=0, le=1), doc("Stop when the training accuracy exceeds this.")
     ] = None
@@ -163,7 +171,9 @@ class Spec:
         settings: dict[str, Any] = {f"model.{key}": value for key, value in model.items()}
         settings |= {f"data.{key}": value for key, value in data.items()}
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        watched = [*self.watched(), *(["physical_batch_size"] if ghost_batches else [])]
+        watched = list(self.watched())
+        if ghost_batches and self.physical_batch_size != GHOST_BATCH:
+            watched.append("physical_batch_size")
         settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
         parent, leaf = self.leaf()
         suffix = "".join(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))
@@ -183,6 +193,10 @@ class Spec:
 
     def compared(self) -> dict[str, int]:
         """Return the branches of the dynamics, and how many steps apart each is compared with the main one."""
+        return {}
+
+    def idle(self) -> dict[str, str]:
+        """Return fields that have no effect beside the others, and what would give them one."""
         return {}
 
     def steps(self) -> int:
@@ -280,6 +294,10 @@ class GDSpec(Integration):
         """Return the flow's branch where it is tracked."""
         return {"flow": self.track_freq} if self.track_flow else {}
 
+    def idle(self) -> dict[str, str]:
+        """Return what concerns the flow where none is tracked."""
+        return {} if self.track_flow else dict.fromkeys(("integrator", "rtol", "track_freq"), "--track_flow")
+
     def steps(self) -> int:
         """Return `max_steps`."""
         return self.max_steps
@@ -293,7 +311,7 @@ class FlowSpec(Integration):
     POSITIONAL: ClassVar[tuple[str, ...]] = ("dataset", "arch", "loss", "tick", "max_time")
 
     tick: Annotated[float, Gt(0), doc("Time between two records.")]
-    max_time: Annotated[float, Gt(0), doc("Time to integrate to.")]
+    max_time: Annotated[float, Gt(0), doc("Time to integrate to; the last record is one tick before.")]
     alpha: Annotated[float, Gt(0), doc("rk4: internal step = alpha / sharpness, at most max_step_size.")] = (
         1.0
     )
@@ -307,10 +325,16 @@ class FlowSpec(Integration):
         """Refuse what can be refused without loading anything."""
         super().check()
         with _about("max_time"):
-            if self.steps() < 1:
+            if not 1 <= self.max_time / self.tick * (1 + 1e-12) < 2**53:
                 raise InputError(
-                    f"max_time: expected at least one tick of {self.tick}, got {self.max_time}. "
-                    "Make max_time larger or tick smaller."
+                    f"max_time: expected from one tick of {self.tick} to 2^53 of them, got {self.max_time}. "
+                    "Let tick be a share of max_time."
+                )
+        with _about("alpha"):
+            if self.integrator == "rk4" and self.alpha > STABLE:
+                raise InputError(
+                    f"alpha: expected at most {STABLE}, beyond which rk4 is unstable (steps of {STABLE} / sharpness), "
+                    f"got {self.alpha}."
                 )
         with _about("certify"):
             if self.certify and self.integrator == "rk4":
@@ -339,6 +363,12 @@ class FlowSpec(Integration):
     def compared(self) -> dict[str, int]:
         """Return the tighter branch where the flow is certified."""
         return {"tighter": 1} if self.certify else {}
+
+    def idle(self) -> dict[str, str]:
+        """Return what concerns another integrator."""
+        if self.integrator == "rk4":
+            return {"rtol": "another integrator"}
+        return dict.fromkeys(("alpha", "max_step_size"), "--integrator rk4")
 
     def steps(self) -> int:
         """Return how many ticks fit into `max_time`, however their quotient rounds."""
@@ -452,9 +482,7 @@ def build(spec: Spec) -> Built:
         data.targets,
         spec.loss,
         test=(data.test_inputs, data.test_targets) if spec.test_freq > 0 else None,
-        physical_batch_size=None
-        if spec.physical_batch_size == type(spec).physical_batch_size
-        else spec.physical_batch_size,
+        physical_batch_size=spec.physical_batch_size,
         device=device,
         dtype=dtype,
     )
@@ -476,7 +504,7 @@ def build(spec: Spec) -> Built:
     info = {
         "data_hash": data.digest(),
         "ghost_batches": objective.ghost_batches,
-        "physical_batch_size": spec.physical_batch_size,
+        "physical_batch_size": objective.chunk_size,
     }
     return Built(experiment, folder, info, [*_notes(spec), *_cost(spec, objective.dim)])
 
@@ -556,5 +584,14 @@ def _notes(spec: Spec) -> list[str]:
             notes.append(
                 f"--{freq_name} {freq} without --{count_name}: nothing will be measured; "
                 f"add for example --{count_name} 2."
+            )
+    for name, needs in spec.idle().items():
+        if getattr(spec, name) != getattr(type(spec), name):
+            notes.append(f"--{name} {getattr(spec, name)} has no effect without {needs}.")
+    for branch, every in spec.compared().items():
+        if every >= spec.steps():
+            notes.append(
+                f"the distance to the {branch} is taken every {every} steps, and there are {spec.steps()}: only the "
+                "start will be compared. Take it more often (--track_freq) or make more steps."
             )
     return notes

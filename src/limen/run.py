@@ -11,6 +11,7 @@ from typing import Any
 
 from limen.errors import InputError
 from limen.types import (
+    HALTED,
     Dynamics,
     End,
     Events,
@@ -111,7 +112,7 @@ class Experiment:
                 due = [probe for probe in due if probe.need in ALWAYS_SAFE]
             yield from _observe(due, point, step, state, memory)
             if not finite:
-                yield End(Status.DIVERGED, f"loss not finite at step {step}; a smaller lr may converge")
+                yield End(Status.DIVERGED, f"loss not finite at step {step}; {self.dynamics.remedy}")
                 return
             if reason := self.stop(point, step):
                 yield End(Status.FINISHED, reason)
@@ -125,7 +126,7 @@ class Experiment:
                 yield Record(self.dynamics.name, step, float(state.t), told)
             state = after
         yield Mark(max(self.steps, mark.step), state, dict(memory))
-        yield End(Status.FINISHED, f"all {self.steps} steps done")
+        yield End(Status.FINISHED, f"all {self.steps} steps done{_left_behind(state)}")
 
     def describe(self) -> dict[str, Any]:
         """Return what must agree for a run to be resumed (JSON-able); neither steps nor goals are in it."""
@@ -134,6 +135,14 @@ class Experiment:
             "dynamics": self.dynamics.describe(),
             "probes": {probe.name: probe.describe() for probe in self.probes},
         }
+
+
+def _left_behind(state: State) -> str:
+    """Say which branches of a composite could not keep up, and why."""
+    halted = {
+        name: branch.history[HALTED] for name, branch in state.branches.items() if HALTED in branch.history
+    }
+    return "".join(f"; {name} ended before: {why}" for name, why in halted.items())
 
 
 @functools.cache
@@ -147,4 +156,5 @@ def _observe(
 ) -> Iterator[Record]:
     for probe in probes:
         values, memory[probe.name] = probe.measure(point, step, state, memory[probe.name])
-        yield Record(probe.name, step, float(state.t), values, probe.branch)
+        if values:
+            yield Record(probe.name, step, float(state.t), values, probe.branch)

@@ -203,10 +203,14 @@ class Dynamics(ABC):
     Attributes:
         name: as in folder names and on the command line.
         need: what a step asks of its point.
+        lengthy: whether one step may take minutes, so that a signal to stop should not wait for its end.
+        remedy: what may help where it diverges.
     """
 
     name: str
     need: Need = Need.GRAD
+    lengthy: bool = False
+    remedy: str = "a smaller lr may converge"
 
     @abstractmethod
     def init(self, objective: Objective, w: Tensor) -> State:
@@ -298,6 +302,10 @@ class Status(enum.StrEnum):
     DIVERGED = "diverged"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+
+
+HALTED = "halted"
+"""In the history of a branch: why it could not go on."""
 
 
 class HaltError(Exception):

@@ -41,6 +41,11 @@ def clock(run: Readable, kind: Kind) -> Clock:
     raise InputError(f"x: expected one of {', '.join(CLOCKS)}, got {kind!r}.")
 
 
+def runs_on(run: Readable, kind: Kind) -> bool:
+    """Whether a run has recorded what a clock of this kind needs."""
+    return kind != "sharpness" or len(_measured(run)[0]) >= 2
+
+
 def integral(knots: Array, values: Array, at: Array) -> Array:
     """Return the integral from `knots[0]` to each of `at` of the line through `values`; nan outside the knots.
 
@@ -57,14 +62,19 @@ def integral(knots: Array, values: Array, at: Array) -> Array:
 
 def _sharpness(run: Readable) -> tuple[Array, Array]:
     """Return times and finite top eigenvalues, (m,) each, m at least 2."""
-    times, top = np.zeros(0), np.zeros(0)
-    if "eigs" in run.names():
-        series = run.series("eigs")
-        top = np.asarray(series.values, dtype=np.float64).reshape(len(series.steps), -1)[:, 0]
-        times, top = np.asarray(series.t, dtype=np.float64)[np.isfinite(top)], top[np.isfinite(top)]
+    times, top = _measured(run)
     if len(times) < 2:
         raise InputError(
             f"{run.folder}: ∫ S dt needs the sharpness at two times at least, found {len(times)}. "
             "Measure it: run again with --neigs 1 --eig_freq 10."
         )
     return times, top
+
+
+def _measured(run: Readable) -> tuple[Array, Array]:
+    """Return times and finite top eigenvalues, (m,) each."""
+    if "eigs" not in run.names():
+        return np.zeros(0), np.zeros(0)
+    series = run.series("eigs")
+    top = np.asarray(series.values, dtype=np.float64).reshape(len(series.steps), -1)[:, 0]
+    return np.asarray(series.t, dtype=np.float64)[np.isfinite(top)], top[np.isfinite(top)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limen.analysis.chi_square import quantile
-from limen.analysis.readable import Array, Readable, Series, is_flow
+from limen.analysis.readable import Array, Readable, Series, is_flow, momentum
 from limen.errors import InputError
 
 ONE_START = ("dataset", "arch", "loss", "seed", "dtype", "model", "data")
@@ -37,6 +37,9 @@ R = TypeVar("R", bound=Readable)
 BAND = 0.95
 """Probability with which the true distance lies in the band."""
 
+NARROW = 0.01
+"""Width of a band, relative to the distance, below which it is left out of figures."""
+
 
 @dataclass(frozen=True)
 class Apart:
@@ -49,12 +52,12 @@ class Apart:
         distance: ‖w − w'‖, exact or estimated (m,).
         low: where the band about it begins (m,); the distance itself where that is exact.
         high: where it ends (m,).
-        displacement: ‖w' − w₀‖, how far the other has come (m,); estimated like the distance.
+        displacement: ‖w' − w₀‖, how far the other has come (m,); estimated like the distance, nan where unknown.
         loss_gap: L(w) − L(w') (m,), nan where one of them was not recorded.
         outputs: ‖f(w) − f(w')‖ over all outputs on the training set (m,); None where it was not recorded.
         path: length of the run's own trajectory so far (m,); None where it was not recorded.
+        rounding: distances below this are rounding of what was stored (m,); 0 where it is exact.
         projections: r, from which the distance was estimated; 0 where it is exact.
-        rounding: distances below this are rounding of what was stored.
     """
 
     reference: str
@@ -65,21 +68,28 @@ class Apart:
     high: Array
     displacement: Array
     loss_gap: Array
+    rounding: Array
     outputs: Array | None = None
     path: Array | None = None
     projections: int = 0
-    rounding: float = 0.0
 
     @property
     def relative(self) -> Array:
         """‖w − w'‖/‖w' − w₀‖, nan where the other has not moved."""
         moved = np.where(self.displacement > 0, self.displacement, np.nan)
-        return np.asarray(self.distance / moved, dtype=np.float64)
+        nowhere_apart = (self.distance == 0) & np.isnan(self.displacement)
+        with np.errstate(invalid="ignore"):  # inf/inf where both diverged
+            return np.asarray(np.where(nowhere_apart, 0.0, self.distance / moved), dtype=np.float64)
 
     @property
     def error(self) -> float:
         """Relative standard error of each distance, 1/√(2r); 0 where it is exact."""
         return relative_error(self.projections)
+
+    @property
+    def banded(self) -> bool:
+        """Whether the band about the distance is wide enough to be seen."""
+        return bool((self.high > (1 + NARROW) * self.low).any())
 
     def last_until(self, t: float) -> int:
         """Return the index of the last common time that is not after `t`."""
@@ -108,6 +118,8 @@ def band(projections: int) -> tuple[float, float]:
 
 def obstacle(run: Readable, other: Readable) -> str | None:
     """Return why the distance between two runs cannot be found from what they recorded, and the fix; None if it can."""
+    if why := _another_flow(run, other) or _another_flow(other, run):
+        return why
     for one in (run, other):
         if "iterates" not in one.names():
             return (
@@ -121,6 +133,13 @@ def obstacle(run: Readable, other: Readable) -> str | None:
                 f"{key} is {_shown(mine, key)} in {run.folder} and {_shown(theirs, key)} in {other.folder}: "
                 f"a distance means something only {'in one projection' if key in ONE_MAP else 'from one start'}. "
                 f"Run one of them again with the other's {key}."
+            )
+    if any(one.info.get("ghost_batches") for one in (run, other)):
+        batches = [one.info.get("physical_batch_size") for one in (run, other)]
+        if None not in batches and batches[0] != batches[1]:
+            return (
+                f"physical_batch_size is {batches[0]} in {run.folder} and {batches[1]} in {other.folder}: with "
+                "BatchNorm the loss depends on it, so these are two landscapes. Run one of them again with the other's."
             )
     here, there = _rows(run.series("iterates")), _rows(other.series("iterates"))
     if here.shape[1] != there.shape[1]:
@@ -191,7 +210,7 @@ def projected(run: Readable, other: Readable) -> Apart:
     distance = scale * np.linalg.norm(here[at] - rows[there], axis=1)
     low, high = band(count)
     precision = max(np.finfo(series.values.dtype).eps for series in (mine, theirs))
-    sizes = np.linalg.norm(here, axis=1)
+    sizes = np.maximum(np.linalg.norm(here[at], axis=1), np.linalg.norm(rows[there], axis=1))
     return Apart(
         reference="flow" if is_flow(other) else "other run",
         steps=np.asarray(mine.steps, dtype=np.int64)[at],
@@ -201,8 +220,8 @@ def projected(run: Readable, other: Readable) -> Apart:
         high=high * distance,
         displacement=scale * np.linalg.norm(rows[there] - rows[0], axis=1),
         loss_gap=_loss_gap(run, other, mine.t[at]),
+        rounding=precision * scale * sizes,
         projections=count,
-        rounding=float(precision * scale * np.nanmax(np.where(np.isfinite(sizes), sizes, 0.0))),
     )
 
 
@@ -232,16 +251,21 @@ def recorded(run: Readable, branch: str) -> Apart:
     distance = np.asarray(series.values, dtype=np.float64)
     relative, gap, nothing = also("relative"), also("loss_gap"), np.full(len(distance), np.nan)
     relative = nothing if relative is None else relative
-    displacement = distance / np.where(relative > 0, relative, np.nan)
+    t = np.asarray(series.t, dtype=np.float64)
+    # a recorded 0 stands for one of two: nothing apart, of a displacement unknown, or nothing moved
+    still = (t == 0) | ((distance > 0) & (relative == 0))
+    with np.errstate(invalid="ignore"):
+        displacement = np.where(still, 0.0, distance / np.where(relative > 0, relative, np.nan))
     return Apart(
         reference=REFERENCES.get(branch, branch),
         steps=np.asarray(series.steps, dtype=np.int64),
-        t=np.asarray(series.t, dtype=np.float64),
+        t=t,
         distance=distance,
         low=distance,
         high=distance,
         displacement=displacement,
         loss_gap=nothing if gap is None else gap,
+        rounding=np.zeros(len(distance)),
         outputs=also("outputs_distance"),
         path=also("path"),
     )
@@ -258,6 +282,18 @@ def matches(one: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[np.intp], N
     found = np.minimum(np.searchsorted(other, one * (1 - CLOCK)), len(other) - 1)
     equal = np.abs(other[found] - one) <= CLOCK * np.abs(one)
     return np.flatnonzero(equal), found[equal]
+
+
+def _another_flow(run: Readable, flow: Readable) -> str | None:
+    """Return why a run with momentum is not to be compared with a gradient flow; None if it has none."""
+    beta = momentum(run)
+    if not is_flow(flow) or not beta:
+        return None
+    return (
+        f"{run.folder} is {run.spec['opt']} with beta = {beta:g}, which follows the flow in time lr/(1 − beta) a step, "
+        f"{1 / (1 - beta):.3g} times as fast as the lr a step by which its time is counted: at equal times it is not "
+        "beside its flow. Compare limen gd."
+    )
 
 
 def _loss_gap(run: Readable, other: Readable, times: NDArray[Any]) -> Array:

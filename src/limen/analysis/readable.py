@@ -43,6 +43,10 @@ class Readable(Protocol):
         """The words that describe it; empty for a run made from Python."""
 
     @property
+    def info(self) -> Mapping[str, Any]:
+        """What was noted beside the words when it was made: batches, versions, device."""
+
+    @property
     def status(self) -> str:
         """How it stands: running, finished, diverged, interrupted or failed."""
 
@@ -57,6 +61,15 @@ class Readable(Protocol):
         """Return the records of `name`."""
 
 
+MOMENTUM = ("polyak", "nesterov")
+"""Rules whose velocity adds up gradients to 1/(1 − β) times their length."""
+
+
 def is_flow(run: Readable) -> bool:
     """Whether the run is a gradient flow by its own words."""
     return run.spec.get("command") == "flow"
+
+
+def momentum(run: Readable) -> float:
+    """Return β of a run with momentum by its own words, else 0."""
+    return float(run.spec.get("beta") or 0.0) if run.spec.get("opt") in MOMENTUM else 0.0

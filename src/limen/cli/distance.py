@@ -95,8 +95,10 @@ def _error(apart: Apart) -> str:
         f"estimated from {apart.projections} random projections: the relative standard error is "
         f"{100 * apart.error:.2g} %, the same projections at all times."
     )
-    lost = (apart.distance[apart.t > 0] < apart.rounding).any()
-    return f"{said} Distances below {apart.rounding:.2g} are rounding." if lost else said
+    lost = (apart.t > 0) & (apart.distance < apart.rounding)
+    if not lost.any():
+        return said
+    return f"{said} {lost.sum()} of {len(lost)} distances are rounding, all below {apart.rounding[lost].max():.2g}."
 
 
 def _crossed(apart: Apart, crossing: Crossing | None, run: Run) -> list[str]:
@@ -130,13 +132,13 @@ def _numbers(apart: Apart, crossing: Crossing | None, runs: list[Run]) -> dict[s
         name: getattr(apart, name) for name in ("t", "distance", "low", "high", "displacement", "relative")
     }
     columns |= {"loss_gap": apart.loss_gap, "outputs": apart.outputs, "path": apart.path}
+    columns |= {"rounding": apart.rounding}
     return {
         "runs": [str(run.folder) for run in runs],
         "reference": apart.reference,
         "exact": not apart.projections,
         "projections": apart.projections,
         "relative_standard_error": apart.error,
-        "rounding": apart.rounding,
         "crossing": None if crossing is None else vars(crossing),
         "step": apart.steps.tolist(),
         **{name: plain(values) for name, values in columns.items()},

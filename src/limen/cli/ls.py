@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from limen.config import results_root
-from limen.errors import InputError, StoreError
+from limen.errors import InputError
 
 if TYPE_CHECKING:
     from limen.store import Run
+
+USUAL = ("status", "steps", "train_loss", "sharpness/threshold", "run")
+READ = ("status", "steps", "max_steps", "train_loss", "sharpness", "threshold", "run", "error")
+"""What the usual columns are made of."""
 
 
 def register(app: App) -> None:
@@ -23,39 +26,72 @@ def ls(
     results: Annotated[
         str | None, Parameter(help="Folder of results (default: $RESULTS, else results).")
     ] = None,
+    *,
+    where: Annotated[
+        str | None, Parameter(help="Which runs: \"lr > 0.1 and status == 'finished'\".", metavar="EXPR")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        Parameter(help='What to say of each, with commas between: "lr, seed, edge, run".', metavar="EXPR,…"),
+    ] = None,
+    sort: Annotated[
+        str | None, Parameter(help='In which order: "train_loss", or "lr desc, seed".', metavar="EXPR,…")
+    ] = None,
+    limit: Annotated[str | None, Parameter(help="At most so many lines.", metavar="INT")] = None,
 ) -> int:
-    """List runs: status, steps done, training loss, sharpness over threshold, folder."""
-    from limen import store
+    """List runs: status, steps done, training loss, sharpness over threshold, folder; or what you ask for."""
+    from limen.catalogue.index import Catalogue
+    from limen.catalogue.query import split
 
     root = results_root(results)
     if not root.is_dir():
         raise InputError(f"no folder of results at {root}; name one, or set RESULTS.")
-    runs = store.find_runs(root)
-    if not runs:
+    if limit is not None and not limit.isdecimal():
+        raise InputError(f"limit: expected a whole number, got {limit!r}.")
+    catalogue = Catalogue(root)
+    if not len(catalogue):
         print(f"no runs in {root}")
         return 0
-    rows = [
-        ("status", "steps", "train_loss", "sharpness/threshold", "run"),
-        *(_row(run, root) for run in runs),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True)), row[4]]))
+    most = None if limit is None else int(limit)
+    if columns is None:
+        found = catalogue.select(READ, where=where, sort=sort, limit=most)
+        rows = [USUAL, *(_usual(*row) for row in found)]
+    else:
+        asked = split(columns)
+        found = catalogue.select(asked, where=where, sort=sort, limit=most)
+        rows = [tuple(asked), *(tuple(_text(value) for value in row) for row in found)]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    line = "  ".join([*(f"{{:{width}}}" for width in widths), "{}"])
+    print("\n".join(line.format(*row) for row in rows))
     return 0
 
 
-def _row(run: Run, root: Path) -> tuple[str, str, str, str, str]:
-    place = str(run.folder.relative_to(root))
-    try:
-        last, over = run.summary(), ratio(run)
-    except StoreError as error:
+def _usual(
+    status: str,
+    steps: int | None,
+    max_steps: int | None,
+    train_loss: float | None,
+    sharpness: float | None,
+    threshold: float | None,
+    run: str,
+    error: str | None,
+) -> tuple[str, ...]:
+    if error is not None:
         # one run that cannot be read must not hide the others
-        return str(run.status), "-", "-", "-", f"{place} ({error})"
-    # A record of step s precedes update s, so a run that has not ended has done as many as its last record says.
-    done = run.info.get("reached", last["step"])
-    steps = "-" if done is None else f"{done}/{run.info.get('max_steps', '?')}"
-    loss = f"{last['train_loss']:.6g}" if "train_loss" in last else "-"
-    return str(run.status), steps, loss, over, place
+        return status, "-", "-", "-", f"{run} ({error})"
+    done = "-" if steps is None else f"{steps}/{'?' if max_steps is None else max_steps}"
+    loss = "-" if train_loss is None else f"{train_loss:.6g}"
+    over = "-" if sharpness is None or not threshold else f"{sharpness / threshold:.3f}"
+    return status, done, loss, over, run
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:.6g}"
+    return str(value)
 
 
 def ratio(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +16,11 @@ from limen.types import Event, Mark, Record
 
 if TYPE_CHECKING:
     from limen.store import Run
+
+BRANCHES = {"tighter": "the flow at a tenth of rtol", "flow": "the gradient flow"}
+"""How a reader calls the branches of a composite."""
+UNRESOLVED = 0.05
+"""Error of a flow, relative to its displacement, that deserves a warning."""
 
 
 class Progress:
@@ -79,5 +84,39 @@ def summary(run: Run, notes: Sequence[str] = ()) -> str:
     if run.threshold and (sharpness := top(run)) is not None:
         numbers.append(f"sharpness {sharpness:.6g} = {sharpness / run.threshold:.3f} × threshold")
     said = [f"note: {note}" for note in notes]
-    lines = [f"{run.status}: {run.why}", *said, ", ".join(numbers), str(run.folder)]
+    lines = [
+        f"{run.status}: {run.why}",
+        *said,
+        ", ".join(numbers),
+        *_apart(last),
+        _accuracy(run),
+        str(run.folder),
+    ]
     return "\n".join(line for line in lines if line)
+
+
+def _apart(last: Mapping[str, float]) -> list[str]:
+    """Say how far the branches of a composite ended from the main trajectory."""
+    said = []
+    for branch, words in BRANCHES.items():
+        if f"{branch}/relative" in last:
+            apart, gap = last[f"{branch}/relative"], last[f"{branch}/loss_gap"]
+            unresolved = branch == "tighter" and apart > UNRESOLVED
+            remedy = "; the tolerance does not resolve it any more, lower --rtol" if unresolved else ""
+            said.append(f"distance from {words}: {apart:.2g} of the displacement, loss {gap:+.2g}{remedy}")
+    return said
+
+
+def _accuracy(run: Run) -> str:
+    """Say what is known of the accuracy of a flow that is not certified, and where its tolerance could not be held."""
+    if run.spec.get("command") != "flow" or "local_error" not in run.names():
+        return ""
+    words = []
+    forced = int(run.series("forced").values.sum())
+    if forced:
+        words.append(f"{forced} internal steps above the tolerance, at kinks of the network")
+    if "tighter/relative" not in run.names() and run.spec.get("integrator") != "rk4":
+        words.append(
+            f"rtol {run.spec['rtol']:g} bounds the error of one internal step; --certify measures that of the flow"
+        )
+    return "; ".join(words)

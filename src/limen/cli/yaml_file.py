@@ -12,6 +12,15 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 def load(path: Path) -> dict[str, Any]:
+    """Return the options in a YAML file; the command that a stored spec names is not one of them.
+
+    Raises:
+        InputError: as `mapping`.
+    """
+    return {key: value for key, value in mapping(path).items() if key != "command"}
+
+
+def mapping(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file, with hyphens in its keys read as underscores.
 
     Raises:
@@ -57,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         got = "nothing" if content is None else f"a {type(content).__name__}"
         raise InputError(f"config file {path}: expected a mapping, lines such as `lr: 0.05`, got {got}.")
-    named = [(str(key).replace("-", "_"), value) for key, value in content.items() if key != "command"]
+    named = [(str(key).replace("-", "_"), value) for key, value in content.items()]
     _refuse_twins(path, [key for key, _ in named])
     return dict(named)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limen.types import Dynamics, Info, Objective, Point, State
+from limen.types import HALTED, Dynamics, HaltError, Info, Objective, Point, State
 
 CLOCK = 1e-9
 """Relative difference below which two times are one: sums of steps round."""
@@ -23,6 +23,8 @@ class Together(Dynamics):
     is at the same time at every m-th step. The others see the full batch. The state of the main one is
     the state; those of the others are in `State.branches`. `slots["path"]` is the length of the main trajectory,
     Σ‖w⁺ − w‖ (float64, 0-dim).
+
+    Where another cannot go on (`HaltError`) it stays behind, its history says why, and the main one goes on alone.
 
     Attributes:
         main: whose trajectory, clock and threshold are the run's.
@@ -42,6 +44,16 @@ class Together(Dynamics):
         """What a step of the main dynamics asks of its point."""
         return self.main.need
 
+    @property
+    def remedy(self) -> str:  # type: ignore[override]
+        """That of the main dynamics."""
+        return self.main.remedy
+
+    @property
+    def lengthy(self) -> bool:  # type: ignore[override]
+        """Whether a step of any of them may take minutes."""
+        return self.main.lengthy or any(other.lengthy for other in self.others.values())
+
     def init(self, objective: Objective, w: Tensor) -> State:
         """Return the state at time 0, every branch at `w` (p,)."""
         state = self.main.init(objective, w)
@@ -58,9 +70,13 @@ class Together(Dynamics):
         branches = {}
         for name, other in self.others.items():
             branch = state.branches[name]
-            while is_before(branch, after):
-                branch, seen = other.step(point.objective.at(branch, need=other.need), branch)
-                told |= {f"{name}_{key}": value for key, value in seen.items()}
+            while HALTED not in branch.history and is_before(branch, after):
+                try:
+                    branch, seen = other.step(point.objective.at(branch, need=other.need), branch)
+                except HaltError as halt:
+                    branch = branch.replace(history={HALTED: str(halt)})
+                else:
+                    told |= {f"{name}_{key}": value for key, value in seen.items()}
             branches[name] = branch
         path = path + (after.w - state.w).norm().double()
         return after.replace(slots={**after.slots, "path": path}, branches=branches), told

@@ -19,8 +19,8 @@ class GradientFlow(Dynamics):
 
     The integrator's steps are its own, not the tick's: where one reaches beyond a tick, the method's interpolant
     answers for the times on the way. What it has learnt (step, order, differences, spectral radius and its vector) is
-    in `State.history`. Each step tells of its gradients, its internal steps, those rejected, and the sum of the
-    estimated local errors (nan for rk4, which has no estimate).
+    in `State.history`. Each step tells of its gradients, its internal steps, those rejected, those that kinks forced
+    through above the tolerance, and the sum of the estimated local errors (nan for rk4, which has no estimate).
 
     Attributes:
         tick: time between two steps of the dynamics.
@@ -49,6 +49,8 @@ class GradientFlow(Dynamics):
     max_step_size: float = 999.0
     name = "flow"
     need = Need.NOTHING
+    lengthy = True
+    remedy = "a smaller rtol (rk4: a smaller alpha) may converge"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tick) and self.tick > 0):
@@ -96,6 +98,7 @@ class GradientFlow(Dynamics):
             "gradients": evidence.gradients + begun,
             "substeps": evidence.steps,
             "rejections": evidence.rejections,
+            "forced": evidence.forced,
             "local_error": evidence.error,
         }
         return State(after.theta, state.t + self.tick, history=after.memory), info

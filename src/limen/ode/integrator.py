@@ -164,7 +164,7 @@ class Ledger:
 def unreachable(rtol: float, theta: Tensor, t: float, facts: str) -> StalledError:
     """Return the error that says that θ's precision does not do for rtol."""
     dtype = str(theta.dtype).removeprefix("torch.")
-    wider = "" if theta.dtype == torch.float64 else " float64 or"
+    wider = "" if theta.dtype == torch.float64 else " --dtype float64 or"
     return StalledError(
         f"{dtype} cannot reach rtol {rtol:g} here (t = {t:.6g}: {facts}); use{wider} a larger rtol."
     )
@@ -254,3 +254,16 @@ def check(theta: Tensor, rtol: float) -> None:
 def finite(x: Tensor) -> bool:
     """Whether every number in x is finite (one pass, no mask)."""
     return math.isfinite(float(x.abs().sum()))
+
+
+def hermite(memory: Memory, t: float) -> Tensor:
+    """Return the cubic at t through both ends of the last step with their slopes −g: y, g and before, g_before."""
+    y: Tensor = memory["y"]
+    h = memory["t"] - memory["earliest"]
+    if h == 0 or t == memory["t"]:
+        return y
+    x = (t - memory["earliest"]) / h
+    rise = x * x * (3 - 2 * x)
+    slopes = x * (1 - x) ** 2 * memory["g_before"] - x * x * (1 - x) * memory["g"]
+    between: Tensor = (1 - rise) * memory["before"] + rise * y - h * slopes
+    return between

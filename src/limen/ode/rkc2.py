@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limen.ode.integrator import Gradient, Integrator, Ledger, Memory, StalledError, check
+from limen.ode.integrator import Gradient, Integrator, Ledger, Memory, StalledError, check, hermite
 from limen.ode.radius import Radius, spectral_radius
 
 SAFETY = 1.1
@@ -175,12 +175,4 @@ class RKC2(Integrator):
 
     def at(self, memory: Memory, t: float) -> Tensor:
         """Return the cubic Hermite interpolant of the last step at t."""
-        y: Tensor = memory["y"]
-        h = memory["t"] - memory["earliest"]
-        if h == 0 or t == memory["t"]:
-            return y
-        x = (t - memory["earliest"]) / h
-        rise = x * x * (3 - 2 * x)
-        slopes = x * (1 - x) ** 2 * memory["g_before"] - x * x * (1 - x) * memory["g"]
-        between: Tensor = (1 - rise) * memory["before"] + rise * y - h * slopes
-        return between
+        return hermite(memory, t)

@@ -33,6 +33,11 @@ class Branch:
         return {**self.run.spec, "command": "flow"}
 
     @property
+    def info(self) -> Mapping[str, Any]:
+        """What was noted of the run."""
+        return self.run.info
+
+    @property
     def status(self) -> str:
         """How the run stands: the flow ends where the run does, and need not have diverged with it."""
         return "finished" if str(self.run.status) == "diverged" else str(self.run.status)

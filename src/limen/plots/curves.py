@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from limen.analysis import CLOCKS, Apart, Readable, clock, obstacle, projected, recorded
-from limen.analysis.clock import Kind
-from limen.analysis.readable import is_flow
+from limen.analysis.clock import Kind, runs_on
+from limen.analysis.readable import is_flow, momentum
 from limen.errors import InputError
 from limen.plots import labels
 from limen.plots.branch import Branch
@@ -40,21 +40,23 @@ def curves(
 
     Where descent is drawn with its flow, a last panel has the distance ‖w − w'‖ between them at equal times: exact for
     a run made with --track_flow, whose flow joins the figure by itself, else estimated from projected iterates,
-    with its 95 % band.
+    with its 95 % band. It goes up to five times the displacement of the flow. Descent with momentum has none: at equal
+    times it is not beside its flow.
 
     Args:
         runs: stored runs, overlaid in this order.
         path: where to write the figure, as PNG, PDF or SVG by its suffix; not written if None.
         x: steps, time in the dynamics' own clock (lr x steps for descent), or the sharpness gone through, ∫ S dt, on
-            the abscissa. By default time where a flow is drawn, else steps.
+            the abscissa. By default time where a flow is drawn, else steps. A flow beside a run is drawn at the run's
+            steps, and left out on a clock for which it has no records.
         distance: whether to draw the distance to the flow; by default where it is known.
 
     Returns:
         The figure, one column (3.5 inches) wide; it belongs to no window and no pyplot state.
 
     Raises:
-        InputError: there is no run, a run has no records to draw, the distance is asked for and not known, or
-            `path` has another suffix.
+        InputError: there is no run, a run has no records to draw, the distance is asked for and not known, descent
+            and a flow of its own are asked for over steps, or `path` has another suffix.
         StoreError: the file cannot be written.
     """
     if x is not None and x not in CLOCKS:
@@ -63,7 +65,13 @@ def curves(
         raise InputError("no run to draw: name at least one.")
     if path is not None:
         format_of(Path(path))  # refused before the work, not after
-    shown = _with_branches(runs)
+    flows = [is_flow(run) for run in runs]
+    if x == "step" and any(flows) and not all(flows):
+        raise InputError(
+            "x: a flow counts ticks and descent counts steps, which have no common axis. "
+            "Take --x time, or --x sharpness where eigenvalues were measured."
+        )
+    shown = _with_branches(runs, x)
     kind: Kind = x or ("time" if any(is_flow(run) for run in shown) else "step")
     apart = {} if distance is False else _distances(shown, required=bool(distance))
     names = labels.labels(shown) if len(shown) > 1 else [""]
@@ -78,11 +86,11 @@ def curves(
     return figure
 
 
-def _with_branches(runs: Sequence[Readable]) -> list[Readable]:
-    """Return the runs, and the flow that one of them has beside it, unless a flow is named."""
-    tracked = [run for run in runs if "flow/train_loss" in run.names()]
+def _with_branches(runs: Sequence[Readable], x: Kind | None) -> list[Readable]:
+    """Return the runs, and the flow that one of them has beside it, unless a flow is named or the clock x lacks it."""
+    tracked = [Branch(run) for run in runs if "flow/train_loss" in run.names()]
     alone = len(tracked) == 1 and not any(is_flow(run) for run in runs)
-    return [*runs, *(Branch(run) for run in tracked if alone)]
+    return [*runs, *(branch for branch in tracked if alone and runs_on(branch, x or "time"))]
 
 
 def _distances(runs: Sequence[Readable], *, required: bool) -> dict[int, Apart]:
@@ -92,7 +100,7 @@ def _distances(runs: Sequence[Readable], *, required: bool) -> dict[int, Apart]:
     for index, run in enumerate(runs):
         if is_flow(run):
             continue
-        if "flow/distance" in run.names():
+        if "flow/distance" in run.names() and not momentum(run):
             found[index] = recorded(run, "flow")
             continue
         reasons = [obstacle(run, flow) for flow in flows]
@@ -112,7 +120,7 @@ def _trace(run: Readable, label: str, colour: str, x: Kind, apart: Apart | None)
     if apart is not None:
         bounds = [apart.distance, apart.low, apart.high, apart.displacement]
         distance = Curve(apart.steps, place(apart.steps, apart.t), np.stack(bounds, axis=1))
-        found["distance" if apart.projections == 0 else "estimated_distance"] = distance
+        found["estimated_distance" if apart.banded else "distance"] = distance
     return Trace(run, label, colour, found, crossed(run, place))
 
 
@@ -141,7 +149,7 @@ def _abscissa(traces: Sequence[Trace], x: Kind) -> str:
     if x == "sharpness":
         return "∫S dt"
     if x == "step":
-        return "step" if not any(flows) else "tick" if all(flows) else "step (flow: tick)"
+        return "tick" if all(flows) else "step"
     if all(flows) or not all(descents):
         return "time"
     return "time (descent: lr × steps)" if any(flows) else "time (lr × steps)"

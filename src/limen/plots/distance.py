@@ -28,7 +28,7 @@ def departure(apart: Apart, run: Readable, path: str | Path | None = None) -> Fi
     Three panels, those without records left out: ‖w − w'‖, with its 95 % band where it is estimated, beside the
     displacement ‖w' − w₀‖ of the other (dashed), with which it has to be compared; ‖f(w) − f(w')‖ on the training
     set; and |L(w) − L(w')|. The first measured crossing of the threshold is marked in all. The first panel
-    ends at five times the displacement.
+    ends at five times the displacement, or a decade above the least distance if that is more.
 
     Args:
         apart: the distance, as `limen.analysis` finds it.
@@ -61,8 +61,10 @@ def _draw(apart: Apart, run: Readable) -> Figure:
         if values is not None and (np.isfinite(values) & (values != 0)).any()
     ]
     first = crossing(run)
+    if first is not None and not apart.t[0] <= first.t <= apart.t[-1]:
+        first = None  # beyond the axis
     styles = [handle(f"to the {apart.reference}", color=colour)]
-    if apart.projections:
+    if apart.banded:
         styles.append(handle("95 % band", color=colour, alpha=0.25, linewidth=5.0))
     styles.append(handle(f"displacement of the {apart.reference}", color=GREY, **MOVED))
     if first is not None:
@@ -73,6 +75,8 @@ def _draw(apart: Apart, run: Readable) -> Figure:
     for panel, (name, values) in zip(axes[1:], below, strict=True):
         logarithmic(panel, [_finite(colour, apart.t, values)])
         panel.set_ylabel(name)
+    # from the first common time on, though a distance of 0 has no place on a logarithmic axis
+    axes[0].update_datalim([(float(t), 1.0) for t in apart.t[[0, -1]]], updatey=False)
     finish(
         figure,
         axes,
@@ -89,7 +93,8 @@ def _weights(panel: Axes, apart: Apart, colour: str) -> None:
     moved = _finite(GREY, apart.t, apart.displacement)
     ceiling = 5 * float(moved[2].max(initial=0.0)) or np.inf
     logarithmic(panel, [moved], **MOVED)
-    band(panel, apart.t, apart.low, apart.high, colour)
+    if apart.banded:
+        band(panel, apart.t, apart.low, apart.high, colour)
     logarithmic(panel, [_finite(colour, apart.t, apart.distance)], ceiling, always=True)
     panel.set_ylabel("‖w − w'‖")
 

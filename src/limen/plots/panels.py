@@ -19,6 +19,9 @@ SPARSE = 250
 HEADROOM = 2.0
 """How far above its start or its threshold the curve of a diverged run is followed."""
 
+HAIRLINE = 1.7
+"""Width in points of the edges of a band, of which the curve's own line covers half."""
+
 FAR = 5.0
 """How far above the greatest eigenvalue a threshold may lie and still be drawn to scale."""
 
@@ -98,26 +101,33 @@ def _name_thresholds(panel: Axes, thresholds: dict[float, str], near: dict[float
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Return the heights moved up, least first, until neighbours are `gap` apart."""
+    """Return the heights moved until neighbours are `gap` apart, or as far as the panel, from 0 to 1, has room."""
+    gap = min(gap, 1 / max(len(heights) - 1, 1))
     placed = list(heights)
     free = -np.inf
     for index in np.argsort(heights, kind="stable"):
         placed[index] = max(heights[index], free)
         free = placed[index] + gap
+    room = 1.0
+    for index in reversed(np.argsort(heights, kind="stable")):  # none above the panel
+        placed[index] = min(placed[index], room)
+        room = placed[index] - gap
     return placed
 
 
 def _frame(panel: Axes, shown: Sequence[tuple[Trace, Array]], marks: Sequence[float]) -> float:
     """Let diverged runs leave through the top rather than press all others flat, and return where.
 
-    The height is `HEADROOM` x the largest of `marks`, and no less than what the other runs need.
+    The height is `HEADROOM` x the largest of `marks`, and no less than what the other runs need; all of
+    `marks` lie inside.
     """
     tame = [float(values.max()) for trace, values in shown if not trace.diverged]
     bound = max([HEADROOM * max(np.abs(marks)), *tame])
     inside = np.concatenate([values[values <= bound] for _, values in shown])
     if all(values.max() <= bound for _, values in shown) or not inside.size:
         return float(np.inf)
-    panel.set_ylim(inside.min() - 0.05 * (bound - inside.min()), bound)
+    least = min(float(inside.min()), *marks)
+    panel.set_ylim(least - 0.05 * (bound - least), bound)
     return float(bound)
 
 
@@ -125,18 +135,21 @@ def _distance(panel: Axes, traces: Sequence[Trace]) -> None:
     ceiling, lines = 0.0, []
     for trace in traces:
         for curve in (trace.curves[name] for name in DISTANCES if name in trace.curves):
-            ceiling = max(ceiling, FAR * float(np.nanmax(curve.columns[:, 3], initial=0.0)))
+            moved = curve.column(3)[1]
+            ceiling = max(ceiling, FAR * float(moved.max(initial=0.0)))
             lines.append((trace.colour, *curve.column(0)))
+        if "estimated_distance" in trace.curves:
+            curve = trace.curves["estimated_distance"]
             band(panel, curve.x, curve.columns[:, 1], curve.columns[:, 2], trace.colour)
-    logarithmic(panel, lines, ceiling)
+    logarithmic(panel, lines, ceiling or np.inf)
     panel.set_ylabel("distance to flow")
 
 
 def band(panel: Axes, x: Array, low: Array, high: Array, colour: str) -> None:
-    """Shade what lies between two curves where both are finite, positive and apart."""
+    """Shade what lies between two curves where both are finite and positive, and be it a hairline beside the curve."""
     seen = np.isfinite(x) & np.isfinite(high) & (low > 0)
     if (high[seen] > low[seen]).any():
-        panel.fill_between(x[seen], low[seen], high[seen], color=colour, alpha=0.25, linewidth=0)
+        panel.fill_between(x[seen], low[seen], high[seen], color=colour, alpha=0.25, linewidth=HAIRLINE)
 
 
 def logarithmic(
@@ -147,10 +160,12 @@ def logarithmic(
     always: bool = False,
     **look: Any,
 ) -> None:
-    """Draw curves (colour, abscissae, values), zeros left out, as far up as `ceiling`.
+    """Draw curves (colour, abscissae, values), zeros left out, as far up as `ceiling` and a decade of them at least.
 
-    The axis is logarithmic where they cover a decade, or `always`.
+    The axis is logarithmic where they cover a decade or are cut off, or `always`.
     """
+    least = min((float(y[y > 0].min()) for _, _, y in lines if (y > 0).any()), default=0.0)
+    ceiling = max(ceiling, 10 * least)
     inside = np.zeros(0)
     for colour, x, y in lines:
         positive = y > 0
@@ -159,10 +174,11 @@ def logarithmic(
         dots: dict[str, Any] = {"marker": "o", "markersize": 1.8} if positive.sum() <= SPARSE / 5 else {}
         panel.plot(*thin(x[positive], y[positive]), color=colour, **{**dots, **look})
         inside = np.concatenate([inside, y[positive & (y <= ceiling)]])
-    if always or (inside.size and inside.max() > 10 * inside.min()):
+    cut = any((y > ceiling).any() for _, _, y in lines)
+    if inside.size and (always or cut or inside.max() > 10 * inside.min()):
         panel.set_yscale("log")
-    if any((y > ceiling).any() for _, _, y in lines):
-        panel.set_ylim(top=ceiling)
+    if cut:  # the margin below as well: that of the whole curve is too great
+        panel.set_ylim(panel.dataLim.minposy / 1.5, ceiling)
     if panel.get_yscale() == "log":
         _name_decades(panel)
 

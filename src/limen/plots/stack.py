@@ -70,11 +70,11 @@ def finish(
 
 
 def _mark(axes: Sequence[Axes], crossings: Iterable[Mark]) -> None:
-    """Draw a vertical line through all panels at each crossing, with its step above the top one."""
+    """Draw a vertical line through all panels at each crossing within the axis, with its step above the top one."""
     ends: list[float] = []  # of the last label in each row, in widths of the panel
     top = axes[0]
     low, high = top.get_xlim()
-    for place, step, colour in sorted(crossings):
+    for place, step, colour in sorted(mark for mark in crossings if low <= mark[0] <= high):
         for panel in axes:
             panel.axvline(place, color=colour, linewidth=0.6, alpha=0.7, zorder=1)
         text = f"step {step:,}"

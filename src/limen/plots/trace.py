@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from limen.plots.source import Curve
 
 LOSSES, ACCURACIES = ("train_loss", "test_loss"), ("train_acc", "test_acc")
 DISTANCES = ("distance", "estimated_distance")
-"""Of a descent to its flow, exact and from projections: columns value, low, high, displacement of the flow."""
+"""Of a descent to its flow, without a band and with: columns value, low, high, displacement of the flow."""
 
 LOOKS: dict[str, dict[str, Any]] = {
     "train": {"linestyle": "-", "zorder": 2.1},
@@ -30,7 +31,7 @@ class Trace:
         label: its name in the legend.
         colour: of all that belongs to it.
         curves: its measurements by name.
-        crossed: abscissa and step of the first measurement above the threshold, if there is one.
+        crossed: abscissa and step of the first measurement above the threshold, if it has a place on the axis.
     """
 
     run: Readable
@@ -46,8 +47,9 @@ class Trace:
 
 
 def crossed(run: Readable, place: Clock) -> tuple[float, int] | None:
-    """Return abscissa and step of the first measurement above the threshold, if there is one."""
+    """Return abscissa and step of the first measurement above the threshold, if it has a place on the clock."""
     first = crossing(run)
     if first is None:
         return None
-    return float(place(np.array([first.step]), np.array([first.t]))[0]), first.step
+    at = float(place(np.array([first.step]), np.array([first.t]))[0])
+    return (at, first.step) if math.isfinite(at) else None

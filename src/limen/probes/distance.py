@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from limen.errors import InputError
 from limen.probes._values import loss_and_accuracy
-from limen.types import Memory, Need, Point, Probe, Schedule, State, Value
+from limen.types import HALTED, Memory, Need, Point, Probe, Schedule, State, Value
 
 CLOCK = 1e-6
 """Relative difference of two times that are compared, at most."""
@@ -46,6 +46,8 @@ class Distance(Probe):
                 f"the distance to {self.branch!r} needs a branch of that name; there are: {known}."
             )
         other = state.branches[self.branch]
+        if HALTED in other.history:
+            return {}, memory  # the run's end says why
         if not math.isclose(float(other.t), float(state.t), rel_tol=CLOCK):
             raise InputError(
                 f"at step {step} the time is {float(state.t):.6g} and that of {self.branch!r} {float(other.t):.6g}; "

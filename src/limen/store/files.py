@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from limen.store.layout import temporary
@@ -68,6 +69,12 @@ class Lines:
         data = line.encode() + b"\n"
         self._waiting.append((step, data))
         self.total += len(data)
+
+    def extend(self, steps: Sequence[int], lines: Sequence[str]) -> None:
+        """Let many lines wait, in order, each of its step."""
+        data = [line.encode() + b"\n" for line in lines]
+        self._waiting.extend(zip(steps, data, strict=True))
+        self.total += sum(map(len, data))
 
     def first_waiting(self) -> int | None:
         """Return the step of the first line that is not in the file."""

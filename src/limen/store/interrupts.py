@@ -22,10 +22,15 @@ class Interrupts:
         asked: name of the signal that asked to stop, if one did.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        """Take what is called with a message at the first signal, from inside its handler."""
+    def __init__(self, tell: Callable[[str], object], *, at_once: bool = False) -> None:
+        """Take what is called with a message at the first signal, from inside its handler.
+
+        Args:
+            tell: that.
+            at_once: let the first signal end what `may_raise` allows, rather than the second.
+        """
         self.asked: str | None = None
-        self._tell = tell
+        self._tell, self._enough = tell, 1 if at_once else 2
         self._count = 0
         self._may_raise = False
         self._before: dict[signal.Signals, Any] = {}
@@ -46,22 +51,22 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
         self._count += 1
+        if self._count >= self._enough and self._may_raise:
+            raise self._stop()
         if self._count == 1:
             self._tell(STOPPING)
-        elif self._may_raise:
-            raise self._second()
 
-    def _second(self) -> KeyboardInterrupt:
+    def _stop(self) -> KeyboardInterrupt:
         word = "Ctrl-C" if self.asked == signal.SIGINT.name else self.asked
-        return KeyboardInterrupt(f"a second signal to stop, {word}")
+        return KeyboardInterrupt(f"a second signal to stop, {word}" if self._count > 1 else word)
 
     @contextlib.contextmanager
     def may_raise(self) -> Iterator[None]:
-        """Let a second signal raise KeyboardInterrupt in here, but not where files are written."""
+        """Let a second signal (or the first) raise KeyboardInterrupt in here, but not where files are written."""
         self._may_raise = True
         try:
-            if self._count >= 2:
-                raise self._second()
+            if self._count >= self._enough:
+                raise self._stop()
             yield
         finally:
             self._may_raise = False

@@ -9,7 +9,9 @@ import json
 import math
 import operator
 from array import array
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,52 @@ def encode(probe: str, step: int, t: float, values: Mapping[str, Any], branch: s
         raise InputError(
             f"probe {probe!r}: expected numbers, lists of numbers and tensors, got {kinds} ({error})."
         ) from None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a probe recorded at many steps, numbers alone.
+
+    Attributes:
+        probe: its name.
+        steps: increasing.
+        t: time of each.
+        values: by name, a number for each.
+    """
+
+    probe: str
+    steps: Sequence[int]
+    t: Sequence[float]
+    values: Mapping[str, Sequence[float]]
+
+    def between(self, first: int, stop: int) -> Rows:
+        """Return those with first <= step < stop."""
+        part = slice(bisect_left(self.steps, first), bisect_left(self.steps, stop))
+        values = {name: column[part] for name, column in self.values.items()}
+        return Rows(self.probe, self.steps[part], self.t[part], values)
+
+
+def encode_rows(rows: Rows) -> list[str]:
+    """Return the lines that `encode` gives for each, all at once."""
+    head, names = f'{{"probe": {json.dumps(rows.probe)}, "step": ', [json.dumps(name) for name in rows.values]
+    columns = [
+        [f"{name}: {text}" for text in _texts(rows.values[key])]
+        for name, key in zip(names, rows.values, strict=True)
+    ]
+    inner = columns[0] if len(columns) == 1 else [", ".join(row) for row in zip(*columns, strict=True)]
+    return [
+        f'{head}{step}, "t": {t}, "values": {{{text}}}}}'
+        for step, t, text in zip(rows.steps, _texts(rows.t), inner, strict=True)
+    ]
+
+
+def _texts(numbers: Sequence[float]) -> list[str]:
+    texts = [repr(number) for number in numbers]
+    if all(map(math.isfinite, numbers)):
+        return texts
+    return [
+        text if math.isfinite(number) else f'"{text}"' for text, number in zip(texts, numbers, strict=True)
+    ]
 
 
 def _number(value: float) -> float | str:
@@ -98,6 +146,12 @@ class Column:
         self.t.append(float(t))
         self.values.append(value)
 
+    def extend(self, rows: Rows, name: str) -> None:
+        """Append what a probe recorded at many steps."""
+        self.steps.extend(rows.steps)
+        self.t.extend(rows.t)
+        self.values.extend(rows.values[name])
+
     def array(self) -> NDArray[np.float64]:
         """Return the values, (m,) for numbers and (m, k) for lists; shorter lists end in nan."""
         if not any(isinstance(value, list) for value in self.values):
@@ -119,3 +173,10 @@ class Columns(dict[str, Column]):
             if key not in self:
                 self[key] = Column()
             self[key].add(entry["step"], entry["t"], value)
+
+    def extend(self, rows: Rows) -> None:
+        """Append what a probe recorded at many steps, in the main branch."""
+        for name in rows.values:
+            if name not in self:
+                self[name] = Column()
+            self[name].extend(rows, name)

@@ -19,19 +19,23 @@ PATIENCE = 0.5
 """Seconds to try: a reader that asks `held` takes the lock for an instant."""
 
 
+class BusyError(StoreError):
+    """Another process writes to the folder."""
+
+
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Hold the lock of `folder`.
 
     Raises:
-        StoreError: another process holds it.
+        BusyError: another process holds it.
         OSError: the folder cannot be written.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=PATIENCE, poll_interval=0.05)
     except filelock.Timeout:
-        raise StoreError(
+        raise BusyError(
             f"{folder} is being written by {_holder(folder)}; a run has one writer. "
             "Wait for it, stop it, or choose another folder."
         ) from None

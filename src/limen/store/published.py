@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from limen.store import blocks, files, layout
-from limen.store.lines import Columns
+from limen.store.lines import Columns, Rows
 
 
 class Published:
@@ -35,6 +36,11 @@ class Published:
         """Take in a record of the main branch."""
         values = {name: value for name, value in entry["values"].items() if name in layout.PUBLISHED}
         self.columns.add({**entry, "values": values})
+
+    def extend(self, rows: Rows) -> None:
+        """Take in what a probe recorded at many steps."""
+        values = {name: column for name, column in rows.values.items() if name in layout.PUBLISHED}
+        self.columns.extend(replace(rows, values=values))
 
     def write(self, suffix: str = "") -> None:
         """Write the tensors as `<name><suffix>`; blocks on disk must be up to date.

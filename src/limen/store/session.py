@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from limen.errors import StoreError
 from limen.store import checkpoints, files, layout, lines, manifest, published
 from limen.store.blocks import Blocks
 from limen.store.checkpoints import Extent
+from limen.store.lines import Rows
 from limen.store.manifest import Manifest
 from limen.store.resume import Start
 from limen.types import End, Mark, Objective, Record
@@ -37,10 +38,17 @@ class Session:
     """
 
     def __init__(
-        self, folder: Path, info: Manifest, start: Start, *, checkpoint_freq: int, save_freq: int
+        self,
+        folder: Path,
+        info: Manifest,
+        start: Start,
+        *,
+        checkpoint_freq: int,
+        save_freq: int,
+        share: float = SHARE,
     ) -> None:
         self.folder, self.info, self.mark = folder, info, start.mark
-        self._checkpoint_freq, self._save_freq = checkpoint_freq, save_freq
+        self._checkpoint_freq, self._save_freq, self._share = checkpoint_freq, save_freq, share
         self._extent = start.extent
         self._saved = start.mark.step or None
         self._first, self._checked = start.mark.step, False
@@ -86,6 +94,28 @@ class Session:
         if not record.branch:
             self._published.add({"step": record.step, "t": record.t, "values": text})
         self._last_step = record.step
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def extend(self, parts: Sequence[Rows]) -> None:
+        """Keep what probes recorded over the same steps, step by step and in their order, as `take` would."""
+        steps: list[int] = []
+        text: list[str] = []
+        for rows in parts:
+            if not rows.steps:
+                continue
+            for name in rows.values:
+                layout.check_name(name, rows.probe)
+            steps += rows.steps
+            text += lines.encode_rows(rows)
+            self._published.extend(rows)
+        if not steps:
+            return
+        if len(parts) > 1:
+            order = sorted(range(len(steps)), key=steps.__getitem__)  # stable: probes keep their order
+            steps, text = [steps[i] for i in order], [text[i] for i in order]
+        self._scalars.extend(steps, text)
+        self._last_step = steps[-1]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -135,7 +165,7 @@ class Session:
             files.sync(self.folder)
             checkpoints.save(self.folder, self.mark, self._extent, self.info["id"], check=not self._checked)
         self._saved, self._checked = self.mark.step, True
-        self._due = time.monotonic() + max(CHECKPOINT_SECONDS, (time.monotonic() - began) / SHARE)
+        self._due = time.monotonic() + max(CHECKPOINT_SECONDS, (time.monotonic() - began) / self._share)
 
     def publish(self, suffix: str) -> None:
         """Write the published tensors of what has been recorded.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from limen.store.interrupts import Interrupts
 from limen.store.manifest import Manifest
 from limen.store.read import Run
 from limen.store.resume import Start
-from limen.store.session import Session
+from limen.store.session import SHARE, Session
 from limen.types import End, Event, Events, Mark, Record, Status
 
 Listen = Callable[[Event], object]
@@ -67,6 +67,41 @@ def record(
         StoreError: another process writes here, there is a run already, it is another one than asked, or the
             disk is full or cannot be written.
     """
+    with opened(
+        folder,
+        experiment,
+        spec=spec,
+        info=info,
+        resume=resume,
+        overwrite=overwrite,
+        checkpoint_freq=checkpoint_freq,
+        save_freq=save_freq,
+        tell=tell,
+    ) as session:
+        if session is not None:
+            with Interrupts(tell or _silent, at_once=experiment.dynamics.lengthy) as interrupts:
+                follow(session, experiment, save_model, interrupts, listen or _silent)
+    return read.open_run(Path(folder))
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path | str,
+    experiment: Experiment,
+    *,
+    spec: Mapping[str, Any] | None = None,
+    info: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    checkpoint_freq: int = -1,
+    save_freq: int = -1,
+    share: float = SHARE,
+    tell: Tell | None = None,
+) -> Iterator[Session | None]:
+    """Hold the folder of a run and give the session that writes there; None if nothing is left to do.
+
+    Arguments and errors are those of `record`; `share` is the part of the time that checkpoints by the clock may take.
+    """
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other: go on with the run, or discard it.")
     for name, freq in (("checkpoint_freq", checkpoint_freq), ("save_freq", save_freq)):
@@ -75,6 +110,7 @@ def record(
     folder, tell = Path(folder), tell or _silent
     beginning = experiment.begin()  # refuses what does not fit before the disk is touched
     new = _describe(experiment, spec or {}, info or {})
+    session = None
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,17 +119,16 @@ def record(
             if start is not None:
                 for note in read.notes_of(new["resumed"][-1]) if new["resumed"] else []:
                     tell(note)
-                session = Session(folder, new, start, checkpoint_freq=checkpoint_freq, save_freq=save_freq)
+                session = Session(
+                    folder, new, start, checkpoint_freq=checkpoint_freq, save_freq=save_freq, share=share
+                )
                 stack.callback(session.close)
         except OSError as error:
             raise StoreError(
                 f"{folder} cannot be written ({error.strerror or error}). "
                 "Free space, mend its permissions, or choose another folder."
             ) from error
-        if start is not None:
-            interrupts = stack.enter_context(Interrupts(tell))
-            _run(session, experiment, save_model, interrupts, listen or _silent)
-    return read.open_run(folder)
+        yield session
 
 
 def _silent(anything: object) -> None:
@@ -181,7 +216,8 @@ def _refusal(folder: Path, status: Status, why: str) -> StoreError:
     if status is Status.RUNNING:
         status, why = Status.INTERRUPTED, read.ABANDONED
     ways = {
-        Status.FINISHED: "--resume with a larger max_steps goes on from its end, --overwrite discards it",
+        Status.FINISHED: "--resume with a larger max_steps (max_time for a flow) goes on from its end, "
+        "--overwrite discards it",
         Status.DIVERGED: "--overwrite discards it",
     }
     way = ways.get(status, "--resume goes on with it, --overwrite discards it")
@@ -198,20 +234,30 @@ def _complete(old: Manifest, new: Manifest, status: Status) -> bool:
     return status is Status.FINISHED and (same_words or old.get("reached", 0) >= new["max_steps"])
 
 
-def _run(
+def follow(
     session: Session, experiment: Experiment, save_model: bool, interrupts: Interrupts, listen: Listen
 ) -> None:
+    """Run the experiment from the session's mark, keep what it yields, and close the run however it ends."""
     try:
         end = _follow(session, experiment, interrupts, listen)
-        session.checkpoint()
-        session.publish("_final")
-        if save_model:
-            session.snapshot(experiment.objective)
-        session.end(end)
+        conclude(session, experiment, end, save_model=save_model)
     except BaseException as error:
-        _abandon(session, error)
+        abandon(session, error)
         raise
     listen(end)
+
+
+def conclude(session: Session, experiment: Experiment, end: End, *, save_model: bool) -> None:
+    """Leave the folder of a run that has ended.
+
+    Raises:
+        StoreError: the disk is full or gone.
+    """
+    session.checkpoint()
+    session.publish("_final")
+    if save_model:
+        session.snapshot(experiment.objective)
+    session.end(end)
 
 
 def _follow(session: Session, experiment: Experiment, interrupts: Interrupts, listen: Listen) -> End:
@@ -238,7 +284,7 @@ def _heard(events: Events, listen: Listen) -> Events:
         listen(event)
 
 
-def _abandon(session: Session, error: BaseException) -> None:
+def abandon(session: Session, error: BaseException) -> None:
     """Leave a folder that can be resumed; note on `error` what the disk did not allow."""
     if isinstance(error, KeyboardInterrupt):
         end = End(Status.INTERRUPTED, f"{error or 'Ctrl-C'}; --resume goes on from the last checkpoint")

@@ -79,7 +79,7 @@ def refused(shown, *fragments, status=2):
 REFUSED = {
     "no such command": (["gdd"], "command 'gdd'", "Did you mean 'gd'?"),
     "no such option of limen": (["--versoin"], "'--versoin'", "Did you mean '--version'?"),
-    "empty word": ([""], "command ''", "gd, flow, ls, show, plot, distance, recipe, data"),
+    "empty word": ([""], "command ''", "There are: gd, flow, "),
     "nothing given": (
         ["gd"],
         "missing: dataset, arch, loss, lr, max_steps",

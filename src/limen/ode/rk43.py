@@ -20,6 +20,8 @@ COARSE = 100
 """Times the tolerance: the largest error estimate that is accepted."""
 REFRESH = 8
 """Steps on one estimate of ρ."""
+MOST_RISE = 2.0
+"""From one estimate of ρ to the next."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,11 @@ class RK43(Integrator):
         while True:
             if old >= REFRESH:
                 again = spectral_radius(field, y, g, found, 0.05)
-                found, old = (again if math.isfinite(again.value) else found), 0
+                # a difference across a kink is of any size: no estimate rises by more than MOST_RISE at once
+                most = MOST_RISE * found.value if found.value > 0 else math.inf
+                if math.isfinite(again.value):
+                    found = Radius(min(again.value, most), again.vector)
+                old = 0
             h = relative / found.value if found.value > 0 else t_end - t
             g2 = field(y - 0.5 * h * g)
             g3 = field(y - 0.5 * h * g2)

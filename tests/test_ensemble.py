@@ -195,6 +195,14 @@ def test_goals_end_members_one_by_one(tmp_path):
     assert any("below the goal" in run.why for run in together)
 
 
+@pytest.mark.parametrize("words", [{"loss_goal": 1e9}, {"loss_goal": 1e9, "checkpoint_freq": 1}])
+def test_a_member_that_ends_where_a_block_begins_keeps_its_last_record(tmp_path, words):
+    together = launch_together(study(tmp_path / "on", max_steps=5, **words))
+    alone = [launch(one) for one in study(tmp_path / "off", max_steps=5, **words)]
+    assert [len(lines(run)) for run in together] == [len(lines(run)) for run in alone]
+    assert all(run.series("train_loss").steps.tolist() == [0] for run in together)
+
+
 def _signal_at(step):
     def listen(number, event):
         match event:

@@ -38,7 +38,7 @@ class GradientFlow(Dynamics):
         >>> flow = GradientFlow(tick=0.5, rtol=1e-8)
         >>> state = flow.init(objective, objective.start())
         >>> state, _ = flow.step(objective.at(state), state)
-        >>> round(state.w.item() / math.exp(-1.5), 6)
+        >>> round(state.w.item() / math.exp(-1.5), 4)
         1.0
     """
 

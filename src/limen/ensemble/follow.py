@@ -165,7 +165,7 @@ def _keep(
         return None
     if last > first:
         session.boundary(Mark(last, states.one(block.states[last - first], i), dict(member.memory)))
-        session.extend([rows.between(last, last + 1) for rows in block.rows[i]])
+    session.extend([rows.between(max(begun, last), last + 1) for rows in block.rows[i]])
     if last == diverged:
         return End(Status.DIVERGED, f"loss not finite at step {last}; {member.experiment.dynamics.remedy}")
     why = member.experiment.stop(objective.at(block.states[last - first]).member(i), last)

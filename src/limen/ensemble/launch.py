@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 from limen.config import Built, Spec, build
@@ -50,7 +51,8 @@ def launch_together(
         StoreError: a folder is taken or cannot be written; the other members have run all the same.
     """
     if len(specs) == 1:
-        return [launch(specs[0], resume=resume, overwrite=overwrite, matmul=matmul, tell=tell)]
+        hear = None if listen is None else functools.partial(listen, 0)
+        return [launch(specs[0], resume=resume, overwrite=overwrite, matmul=matmul, listen=hear, tell=tell)]
     built = [build(spec) for spec in specs]
     objective = _shared(specs, built)
     before = next((run for part in built if resume and (run := begun(part.folder))), None)

@@ -124,7 +124,7 @@ class Study:
         last = {event["run"]: event for event in self.events() if "run" in event}
         try:
             found = [
-                _standing(point["label"], self.folder.parent.parent / point["run"], last.get(point["run"]))
+                _standing(point, self.folder.parent.parent / point["run"], last.get(point["run"]))
                 for point in self.content["points"]
             ]
             refused = [Standing(r["label"], REFUSED, r["reason"], None) for r in self.content["refused"]]
@@ -189,12 +189,14 @@ def open_study(folder: Path | str) -> Study:
     return Study(folder, content)
 
 
-def _standing(label: str, folder: Path, last: dict[str, Any] | None) -> Standing:
-    """Return what the run says; where it was left unfinished, what the log says of why."""
-    run = _run(folder)
-    if run is not None and run.status in (Status.FINISHED, Status.DIVERGED, Status.RUNNING):
+def _standing(point: dict[str, Any], folder: Path, last: dict[str, Any] | None) -> Standing:
+    """Return what the run says; where it was left unfinished, or is another one, what the log says of why."""
+    label, run = point["label"], _run(folder)
+    failed = last is not None and last.get("status") in (Status.FAILED, REFUSED)
+    ours = run is not None and (not failed or _words(run.spec) == _words(point["spec"]))
+    if run is not None and ours and run.status in (Status.FINISHED, Status.DIVERGED, Status.RUNNING):
         return Standing(label, run.status, run.why, folder)
-    if last is not None and last.get("status") in (Status.FAILED, REFUSED):
+    if last is not None and failed:
         return Standing(label, last["status"], last["why"], folder if run is not None else None)
     if run is not None:
         return Standing(label, run.status, run.why, folder)

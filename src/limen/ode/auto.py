@@ -27,6 +27,8 @@ DEAR = 3.0
 """Gradients for each 1/ρ of time above which explicit steps are cheaper (RK4 takes 4, RK43 2 to 4)."""
 FRESH = {"attempts": 0, "rejected": 0.0, "late": 0.0, "spent": 0.0, "gone": 0.0}
 """An empty window."""
+ROUNDINGS = 30
+"""Roundings above which rtol must lie for rejections to speak of kinks rather than of the precision."""
 PATIENCE = {RKC2.name: 200, RK43.name: 100}
 """Calm steps of an explicit method before NDF is tried again; doubled with each change."""
 
@@ -41,7 +43,7 @@ class Auto(Integrator):
       only when there is that suspicion. RK43 goes on in steps of 1.1/ρ to 2/ρ up to 100 times the tolerance
       (`Evidence.forced`), so that kinks cost no more than with RK4 at alpha = 1;
     - to RKC2 when more than a quarter of the last 12 to 40 attempts were rejected, or NDF finds no step at all, though
-      it is cheap: negative curvature; also where rtol is within a hundred roundings, since rejections there speak of
+      it is cheap: negative curvature; also where rtol is within thirty roundings, since rejections there speak of
       the precision, and no step may then be forced;
 
     and back after 200 calm steps of RKC2, or 100 of RK43 at its longest within the tolerance; then twice as many, and
@@ -62,7 +64,7 @@ class Auto(Integrator):
         return RKC2(self.rtol, floor=1.0 if self._may_force(dtype) else 0.0)
 
     def _may_force(self, dtype: torch.dtype) -> bool:
-        return self.rtol >= 100 * torch.finfo(dtype).eps
+        return self.rtol >= ROUNDINGS * torch.finfo(dtype).eps
 
     def _of(self, memory: Memory) -> Integrator:
         kept = memory["D"] if memory["method"] == NDF.name else memory["y"]

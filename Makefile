@@ -1,8 +1,8 @@
 # limen: `make help` lists what there is.
-# PYTHON=python3.12 make test chooses another interpreter; make test ARGS='-n 2 -k plots' passes words to pytest.
+# PYTHON=python3.12 make test chooses another interpreter; make test ARGS="-k plots" passes words to pytest (by default -n 2: two processes).
 
 PYTHON ?= python3
-ARGS ?=
+ARGS ?= -n 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -127,10 +128,11 @@ def compare(name: str, problem: Problem) -> None:
     for label, method in () if problem.kinked else METHODS:
         row(label, *follow(method, objective, start, problem.end))
     tolerances = TOLERANCES[:5] if problem.kinked else TOLERANCES
-    runs = [follow(Auto(rtol), objective, start, problem.end) for rtol in tolerances]
-    for rtol, run, tighter in zip(tolerances, runs, runs[1:], strict=False):
-        moved = (tighter[2] - start).norm()
-        row(f"auto {rtol:.0e}", *run, certified=float((run[2] - tighter[2]).norm() / moved))
+    held = follow(Auto(tolerances[0]), objective, start, problem.end)
+    for rtol, tighter in pairwise(tolerances):
+        run, held = held, follow(Auto(tighter), objective, start, problem.end)
+        moved = float((held[2] - start).norm())
+        row(f"auto {rtol:.0e}", *run, certified=float((run[2] - held[2]).norm()) / moved)
 
 
 def gradient(objective: Supervised) -> Callable[[Tensor], Tensor]:

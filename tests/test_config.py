@@ -156,7 +156,7 @@ def test_a_measurement_that_never_happens_is_noted(given, notes):
 def test_a_costly_projection_is_noted_with_its_time(monkeypatch):
     given = {"nproj": 400_000, "iterate_freq": 3}  # of 300 parameters, from a sample of 33 333 rows
     ticks = iter([10.0, 11.0])
-    monkeypatch.setattr("limen.config.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("limen.config.full_batch.perf_counter", lambda: next(ticks))
     built = build(spec(**given))
     (note,) = built.notes
     times = -(-built.experiment.steps // 3)

@@ -1,30 +1,24 @@
-"""Specs: the JSON-able description of a run, and how objects are made from it.
-
-One class a command is its command line, its YAML schema and the `spec` in run.json. Neither this module nor
-`validate` imports torch, so that the command line answers at once.
-"""
+"""Specs of what trains by the full batch, gd and flow, and how experiments are made from them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import DocInfo, Ge, Gt, Interval, Lt, doc
+from annotated_types import Ge, Gt, Interval, Lt, doc
 
 from limen import registry
+from limen.config.base import Built, Keeping, Spec, about, place, safe
 from limen.errors import InputError, nearest
-from limen.registry.values import Mismatch, Rule, read
+from limen.registry.values import Rule
 
 if TYPE_CHECKING:
     from limen.data import Dataset
-    from limen.run import Experiment
     from limen.types import Dynamics, Probe
 
 LOSSES = ("ce", "mse")
@@ -34,7 +28,6 @@ GHOST_BATCH = 1000
 """Of the published code, where `physical_batch_size` is not said."""
 STABLE = 2.7853
 """alpha beyond which RK4 is unstable on a quadratic."""
-S = TypeVar("S", bound="Spec")
 
 
 def _every(minus_one: str) -> Rule:
@@ -42,41 +35,15 @@ def _every(minus_one: str) -> Rule:
 
 
 NEVER, AT_THE_END, BY_THE_CLOCK = _every("never"), _every("the end only"), _every("about every 30 seconds")
-DEVICE = Rule("auto, cpu, cuda or cuda:N", re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?").fullmatch)
-
-
-class FieldError(InputError):
-    """A refusal that concerns one field of a spec.
-
-    Attributes:
-        field: its name.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-@contextlib.contextmanager
-def _about(field: str) -> Iterator[None]:
-    """Note on a refusal which field it concerns."""
-    try:
-        yield
-    except InputError as error:
-        raise FieldError(field, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
+class FullBatchSpec(Spec):
     """What every command that trains by the full batch takes."""
-
-    COMMAND: ClassVar[str]
-    POSITIONAL: ClassVar[tuple[str, ...]]
 
     dataset: Annotated[str, doc("Data set (`limen data` lists them), or your own as module:function.")]
     arch: Annotated[str, doc("Network, such as fc-tanh or cnn-relu, or your own as module:function.")]
     loss: Annotated[str, doc("ce (cross-entropy) or mse (half the squared distance).")]
-    seed: Annotated[int, Interval(ge=0, le=2**63 - 1), doc("Seed of the initial weights.")] = 0
     physical_batch_size: Annotated[
         int | None,
         Ge(1),
@@ -112,12 +79,8 @@ class Spec:
         Literal["gaussian", "sketch"],
         doc("gaussian: the published numbers. sketch: keeps norms, costs less."),
     ] = "gaussian"
-    device: Annotated[str, DEVICE, doc("auto, cpu, cuda or cuda:N.")] = "auto"
     dtype: Annotated[Literal["float32", "float64"], doc("Precision of weights and data.")] = "float32"
     results: Annotated[str | None, doc("Folder of results (default: $RESULTS, else results).")] = None
-    data_dir: Annotated[
-        str | None, doc("Folder of data sets (default: $DATASETS, $DATA_DIR, else a cache).")
-    ] = None
     checkpoint_freq: Annotated[
         int, BY_THE_CLOCK, doc("Checkpoint every so many steps (-1: about every 30 seconds).")
     ] = -1
@@ -135,13 +98,13 @@ class Spec:
             InputError: a name is unknown, or two values do not go together.
         """
         for field_, kind, name in (("dataset", "data", self.dataset), ("arch", "models", self.arch)):
-            with _about(field_):
+            with about(field_):
                 if not registry.is_import_path(name):
                     registry.find(kind, name)
         for field_, kind, name in (("data", "data", self.dataset), ("model", "models", self.arch)):
-            with _about(field_):
+            with about(field_):
                 registry.check_arguments(kind, name, getattr(self, field_))
-        with _about("loss"):
+        with about("loss"):
             if self.loss not in LOSSES:
                 raise InputError(
                     f"unknown loss {self.loss!r}.{nearest(self.loss, LOSSES)} There are: ce, mse."
@@ -165,7 +128,7 @@ class Spec:
         Args:
             ghost_batches: whether the network's loss depends on `physical_batch_size`.
         """
-        path = self.root() / _safe(self.dataset) / _safe(self.arch) / f"seed_{self.seed}" / self.loss
+        path = self.root() / safe(self.dataset) / safe(self.arch) / f"seed_{self.seed}" / self.loss
         model = registry.without_defaults("models", self.arch, self.model)
         data = registry.without_defaults("data", self.dataset, self.data)
         settings: dict[str, Any] = {f"model.{key}": value for key, value in model.items()}
@@ -176,7 +139,7 @@ class Spec:
             watched.append("physical_batch_size")
         settings |= {name: getattr(self, name) for name in watched if getattr(self, name) != defaults[name]}
         parent, leaf = self.leaf()
-        suffix = "".join(f"__{key}={_safe(str(settings[key]))}" for key in sorted(settings))
+        suffix = "".join(f"__{key}={safe(str(settings[key]))}" for key in sorted(settings))
         return path / parent / f"{leaf}{suffix}"
 
     def leaf(self) -> tuple[str, str]:
@@ -203,13 +166,69 @@ class Spec:
         """Return the number of steps of the dynamics."""
         raise NotImplementedError
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the spec with its command, as run.json keeps it."""
-        return {"command": self.COMMAND, **dataclasses.asdict(self)}
+    def keeping(self) -> Keeping:
+        """Return how often what is written."""
+        return Keeping(self.checkpoint_freq, self.save_freq, self.save_model)
+
+    def build(self) -> Built:
+        """Load the data, build the network and put the experiment together."""
+        import torch
+
+        from limen import data as datasets
+        from limen import models
+        from limen.objectives import Supervised
+        from limen.run import Experiment, Goals
+
+        device = place(self.device)
+        dtype = getattr(torch, self.dtype)
+        data = datasets.load(self.dataset, self.data, self.data_dir)
+        if self.acc_goal is not None and data.classes is None:
+            raise InputError(
+                f"acc_goal needs a classification; {self.dataset} is a regression, where accuracy is undefined. "
+                "Use --loss_goal."
+            )
+        module = models.build(
+            self.arch,
+            input_shape=data.input_shape,
+            outputs=data.outputs,
+            seed=self.seed,
+            arguments=self.model,
+        )
+        objective = Supervised(
+            module,
+            data.inputs,
+            data.targets,
+            self.loss,
+            test=(data.test_inputs, data.test_targets) if self.test_freq > 0 else None,
+            physical_batch_size=self.physical_batch_size,
+            device=device,
+            dtype=dtype,
+        )
+        if self.neigs > objective.dim:
+            raise InputError(
+                f"neigs: expected at most {objective.dim}, the number of parameters of {self.arch}, "
+                f"got {self.neigs}."
+            )
+        dynamics = self.dynamics()
+        experiment = Experiment(
+            objective,
+            dynamics,
+            self.steps(),
+            _probes(self, data, dynamics),
+            stop=Goals(self.loss_goal, self.acc_goal),
+        )
+        experiment.begin()  # probes refuse what does not fit before a folder is made
+        folder = self.folder(ghost_batches=objective.ghost_batches)
+        info = {
+            "data_hash": data.digest(),
+            "ghost_batches": objective.ghost_batches,
+            "physical_batch_size": objective.chunk_size,
+        }
+        return Built(experiment, folder, info, [*_notes(self), *_cost(self, objective.dim)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Integration(Spec):
+class Integration(FullBatchSpec):
     """How a gradient flow is integrated."""
 
     integrator: Annotated[
@@ -248,11 +267,11 @@ class GDSpec(Integration):
         super().check()
         if registry.is_import_path(self.opt):
             return
-        with _about("opt"):
+        with about("opt"):
             family, _ = registry.find("dynamics", self.opt)
             if "lr" not in family.arguments:
                 raise InputError(f"{self.opt} is no descent rule. Use limen flow for the gradient flow.")
-        with _about("track_flow"):
+        with about("track_flow"):
             if self.track_flow and self.opt != "gd":
                 raise InputError(
                     f"track_flow compares gradient descent with its flow; {self.opt} has another limit. Use --opt gd."
@@ -262,7 +281,7 @@ class GDSpec(Integration):
                 raise InputError(
                     f"--opt {self.opt} needs a momentum: add --beta, a number in [0, 1) such as 0.9."
                 )
-            with _about("beta"):
+            with about("beta"):
                 if not 0 <= self.beta < 1:
                     raise InputError(
                         f"beta (the momentum of {self.opt}): expected a number in [0, 1), got {self.beta}."
@@ -271,7 +290,7 @@ class GDSpec(Integration):
     def leaf(self) -> tuple[str, str]:
         """Return `<opt>` and `lr_<lr>[_beta_<beta>]`."""
         beta = f"_beta_{float(self.beta)}" if self.beta is not None and "beta" in self._hyper() else ""
-        return _safe(self.opt), f"lr_{float(self.lr)}{beta}"
+        return safe(self.opt), f"lr_{float(self.lr)}{beta}"
 
     def _hyper(self) -> dict[str, float]:
         own = registry.is_import_path(self.opt)
@@ -324,19 +343,19 @@ class FlowSpec(Integration):
     def check(self) -> None:
         """Refuse what can be refused without loading anything."""
         super().check()
-        with _about("max_time"):
+        with about("max_time"):
             if not 1 <= self.max_time / self.tick * (1 + 1e-12) < 2**53:
                 raise InputError(
                     f"max_time: expected from one tick of {self.tick} to 2^53 of them, got {self.max_time}. "
                     "Let tick be a share of max_time."
                 )
-        with _about("alpha"):
+        with about("alpha"):
             if self.integrator == "rk4" and self.alpha > STABLE:
                 raise InputError(
                     f"alpha: expected at most {STABLE}, beyond which rk4 is unstable (steps of {STABLE} / sharpness), "
                     f"got {self.alpha}."
                 )
-        with _about("certify"):
+        with about("certify"):
             if self.certify and self.integrator == "rk4":
                 raise InputError(
                     "certify compares two tolerances, and rk4 has none (its step is alpha / sharpness). "
@@ -380,136 +399,7 @@ def results_root(results: str | None) -> Path:
     return Path(results or os.environ.get("RESULTS") or "results")
 
 
-def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> S:
-    """Build and check a spec from untyped values, as they come from a command line or a YAML file.
-
-    Args:
-        cls: which spec.
-        given: values by name; numbers may be strings, and 1e5 is a whole number.
-        origin: the file a value came from, for messages; nothing for the command line.
-
-    Raises:
-        InputError: a key is unknown or missing, or a value has the wrong type or range; all are listed.
-    """
-    hints = get_type_hints(cls, include_extras=True)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    where = {name: f"{file}: " for name, file in (origin or {}).items()}
-    faults, values = [], {}
-    for name, value in given.items():
-        if name not in fields:
-            faults.append(f"{where.get(name, '')}unknown option {name!r}.{nearest(name, fields)}")
-            continue
-        try:
-            values[name] = read(hints[name], value)
-        except Mismatch as error:
-            faults.append(f"{where.get(name, '')}{name}: {error}")
-    missing = [name for name, f in fields.items() if name not in given and not _has_default(f)]
-    if missing:
-        missing.sort(key=cls.POSITIONAL.index)
-        words = " ".join(name.upper() for name in cls.POSITIONAL)
-        expected = f"limen {cls.COMMAND} {words}, or a --config file that says them"
-        faults.append(f"missing: {', '.join(missing)}. Expected {expected}.")
-    if faults:
-        raise InputError("\n".join(faults))
-    try:
-        spec = cls(**values)
-        spec.check()
-        return spec.with_types()
-    except FieldError as error:
-        raise InputError(f"{where.get(error.field, '')}{error}") from None
-
-
-def _has_default(spec_field: dataclasses.Field[Any]) -> bool:
-    return (spec_field.default, spec_field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
-
-
-def help_of(annotation: Any) -> str:
-    """Return the documentation carried by an annotated field."""
-    texts = [m.documentation for m in getattr(annotation, "__metadata__", ()) if isinstance(m, DocInfo)]
-    return texts[0] if texts else ""
-
-
-def _safe(name: str) -> str:
-    """Return a name that is one folder on every system: an import path loses its colon."""
-    return name.replace(":", ".").replace("/", "-").replace("\\", "-")
-
-
-@dataclass(frozen=True)
-class Built:
-    """What a spec became.
-
-    Attributes:
-        experiment: ready to run.
-        folder: where it is recorded.
-        info: what run.json keeps beside the spec: data hash, how examples are put together.
-        notes: what the user should hear before it starts.
-    """
-
-    experiment: Experiment
-    folder: Path
-    info: dict[str, Any]
-    notes: list[str]
-
-
-def build(spec: Spec) -> Built:
-    """Load the data, build the network and put the experiment together.
-
-    Raises:
-        InputError: values do not fit the data or the network.
-        DataError: data files are missing or damaged.
-    """
-    import torch
-
-    from limen import data as datasets
-    from limen import models
-    from limen.objectives import Supervised
-    from limen.run import Experiment, Goals
-
-    device = _device(spec.device)
-    dtype = getattr(torch, spec.dtype)
-    data = datasets.load(spec.dataset, spec.data, spec.data_dir)
-    if spec.acc_goal is not None and data.classes is None:
-        raise InputError(
-            f"acc_goal needs a classification; {spec.dataset} is a regression, where accuracy is undefined. "
-            "Use --loss_goal."
-        )
-    module = models.build(
-        spec.arch, input_shape=data.input_shape, outputs=data.outputs, seed=spec.seed, arguments=spec.model
-    )
-    objective = Supervised(
-        module,
-        data.inputs,
-        data.targets,
-        spec.loss,
-        test=(data.test_inputs, data.test_targets) if spec.test_freq > 0 else None,
-        physical_batch_size=spec.physical_batch_size,
-        device=device,
-        dtype=dtype,
-    )
-    if spec.neigs > objective.dim:
-        raise InputError(
-            f"neigs: expected at most {objective.dim}, the number of parameters of {spec.arch}, "
-            f"got {spec.neigs}."
-        )
-    dynamics = spec.dynamics()
-    experiment = Experiment(
-        objective,
-        dynamics,
-        spec.steps(),
-        _probes(spec, data, dynamics),
-        stop=Goals(spec.loss_goal, spec.acc_goal),
-    )
-    experiment.begin()  # probes refuse what does not fit before a folder is made
-    folder = spec.folder(ghost_batches=objective.ghost_batches)
-    info = {
-        "data_hash": data.digest(),
-        "ghost_batches": objective.ghost_batches,
-        "physical_batch_size": objective.chunk_size,
-    }
-    return Built(experiment, folder, info, [*_notes(spec), *_cost(spec, objective.dim)])
-
-
-def _cost(spec: Spec, dim: int) -> list[str]:
+def _cost(spec: FullBatchSpec, dim: int) -> list[str]:
     """Say what one dense projection costs where that is much, by the time that a small share of it takes."""
     numbers = spec.nproj * dim
     if spec.iterate_freq < 1 or spec.projection != "gaussian" or numbers <= COSTLY:
@@ -530,22 +420,7 @@ def _cost(spec: Spec, dim: int) -> list[str]:
     ]
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    count = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= count:
-        has = "no CUDA device" if count == 0 else f"CUDA devices up to cuda:{count - 1}"
-        raise InputError(
-            f"device: expected one that is there, got {name}, but this machine has {has}. Use cpu."
-        )
-    return name
-
-
-def _probes(spec: Spec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
+def _probes(spec: FullBatchSpec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
     from limen.probes import Distance, Eigs, Iterates, Test, Train
     from limen.types import Schedule
 
@@ -568,7 +443,7 @@ def _probes(spec: Spec, data: Dataset, dynamics: Dynamics) -> list[Probe]:
     return probes
 
 
-def _notes(spec: Spec) -> list[str]:
+def _notes(spec: FullBatchSpec) -> list[str]:
     pairs: Iterable[tuple[str, int, str, int]] = (
         ("neigs", spec.neigs, "eig_freq", spec.eig_freq),
         ("nproj", spec.nproj, "iterate_freq", spec.iterate_freq),

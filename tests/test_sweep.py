@@ -16,10 +16,10 @@ from limen.cli.main import main
 from limen.config import FlowSpec, GDSpec
 from limen.errors import InputError, StoreError
 from limen.launch import launch
-from limen.store import lock, open_run
+from limen.store import layout, lock, open_run
 from limen.sweep import axes, cost, drive, plan, study, work
 from limen.sweep.executors import Executor, died
-from limen.sweep.executors.choose import ENGINES, Wish
+from limen.sweep.executors.choose import ENGINES, Wish, choose
 from limen.sweep.work import BUSY, Job, Outcome, Place, perform
 from limen.types import Mark, Status
 
@@ -128,12 +128,24 @@ def test_a_name_names_the_folder():
         ({"grid": {"lr": {"log": [0, 1, 3]}}}, "positive ends"),
         ({"grid": {"lr": {"linear": [0, 1]}}}, "how many"),
         ({"zip": {"lr": [1, 2], "seed": [1]}}, "lr has 2, seed has 1"),
-        ({"grid": {"seed": [1]}, "replicates": 2}, "seed: expected in one axis"),
+        ({"grid": {"seed": [1]}, "replicates": 2}, "seed: expected once, got it in grid and in replicates"),
+        ({"grid": {"max_steps": [1]}}, "max_steps: expected once, got it in base and in grid"),
+        ({"base": BASE | {"seed": 3}, "replicates": 2}, "seed: .* in base and in replicates, which varies"),
+        ({"zip": {"lr": [1], "arch": ["fc"]}}, "arch: expected once, got it in base and in zip"),
+        (
+            {"base": BASE | {"model": {"width": 3}}, "grid": {"model.width": [4]}},
+            "model.width: expected once, got it in base and in grid",
+        ),
+        (
+            {"grid": {"model": [{"width": 3}], "model.width": [4]}},
+            r"model.width: expected once, got it in grid \(model there\) and in grid",
+        ),
+        ({"grid": {"seed": {"range": [0, 10**20]}}}, "100000000000000000000 values, more than can be run"),
         ({"replicates": 0}, "at least 1"),
         ({"points": []}, "expected a list"),
         ({"base": [1]}, "base: expected a mapping"),
         (
-            {"grid": {"max_steps": [2, 3]}, "base": BASE | {"lr": 1}},
+            {"points": [{"max_steps": 2}, {"max_steps": 3}], "base": BASE | {"lr": 1}},
             "share the folder .*max_steps=2 and max_steps=3",
         ),
     ],
@@ -155,6 +167,9 @@ def test_a_file_that_does_not_fit_is_refused(content, message):
         ([*WORDS, "0.1", "3", "nieghs=1"], "unknown option 'nieghs'"),
         ([*WORDS, "0.1", "3", "seed=3..1"], "seed: expected at least one value"),
         ([*WORDS, "0.1"], "missing: max_steps"),
+        ([*WORDS, "0.1", "3", f"seed=0..{10**20 - 1}"], f"seed: .* are {10**20} values"),
+        ([*WORDS, f"log:0.1:1:{10**20}", "3"], f"lr: .* are {10**20} values"),
+        ([*WORDS, "0.1", f"max_steps=1..{10**12}", f"seed=1..{10**12}"], f"{10**24} points"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(words, message):
@@ -263,9 +278,14 @@ def run(script: dict[int, list[Act]] | None = None, *words: str) -> tuple[drive.
     """Drive a study of three points (or of `words`) to its end."""
     made = plan.expand(plan.from_words([*WORDS, *(words or ("lr=0.1,0.2,0.3", "max_steps=3"))], "study"))
     executor = Scripted(script)
-    driver = drive.Driver(made, study.begin(made), executor, drive.Manner(1, "highest"))
-    driver.run()
-    return driver, executor
+    return drive_(made, executor), executor
+
+
+def drive_(made: plan.Plan, executor: Executor, ensemble: str = "off") -> drive.Driver:
+    with study.driving(made) as held:
+        driver = drive.Driver(made, held, executor, drive.Manner(1, "highest", ensemble))
+        driver.run()
+    return driver
 
 
 def states(driver: drive.Driver) -> list[str]:
@@ -297,6 +317,23 @@ def test_more_steps_go_on_from_the_end():
     assert (states(driver), executor.ran) == (["finished"] * 3, [0, 1, 2])
     resumed = open_run(driver.plan.points[0].folder).info["resumed"]
     assert [at["step"] for at in resumed] == [3]
+
+
+def test_fewer_steps_than_a_run_has_done_are_nothing_to_do():
+    run(None, "lr=0.1,0.2,1e9", "max_steps=60")
+    for words in (["max_steps=4"], ["max_steps=60", "--loss_goal", "1e-9"], ["max_steps=4", "--save_model"]):
+        driver, executor = run(None, "lr=0.1,0.2,1e9", *words)
+        assert (states(driver), executor.ran) == (["finished", "finished", "diverged"], [])
+    driver, executor = run(None, "lr=0.1,0.2,1e9", "max_steps=61")
+    assert (states(driver), executor.ran) == (["finished", "finished", "diverged"], [0, 1])
+
+
+def test_a_flow_for_a_shorter_time_is_nothing_to_do():
+    made = plan.expand(plan.from_words(["flow", *WORDS[1:], "0.5", "2"], "study"))
+    drive_(made, Scripted())
+    shorter, executor = plan.expand(plan.from_words(["flow", *WORDS[1:], "0.5", "1"], "study")), Scripted()
+    assert states(drive_(shorter, executor)) == ["finished"]
+    assert executor.ran == []
 
 
 def test_a_worker_that_dies_is_replaced():
@@ -407,30 +444,51 @@ def test_a_cancelled_study_stops_at_a_step_and_goes_on_later():
 
 def test_a_cancelled_run_ends_in_its_middle(monkeypatch):
     made = plan.expand(plan.from_words([*WORDS, "lr=0.1", "max_steps=100000"], "study"))
-    opened = study.begin(made)
-
     look = work.Watch.__call__
 
     def cancel_at_7(watch, event):
         match event:
             case Mark(step=7):
-                opened.cancel()
+                watch.stop.touch()
         look(watch, event)
 
     monkeypatch.setattr(work, "LOOK", 0.0)
     monkeypatch.setattr(work.Watch, "__call__", cancel_at_7)
-    drive.Driver(made, opened, Scripted(), drive.Manner(1, "highest")).run()
+    drive_(made, Scripted())
     run_ = open_run(made.points[0].folder)
     assert run_.status == Status.INTERRUPTED
     assert run_.info["reached"] in (7, 8)
 
 
-def test_one_driver_a_study():
+def test_one_driver_a_study_and_another_sweep_of_its_name_touches_nothing(capsys):
     made = plan.expand(plan.from_words([*WORDS, "0.1", "3"], "study"))
-    opened = study.begin(made)
-    with lock.writing(opened.folder), pytest.raises(StoreError, match="is being written by process"):
-        drive.Driver(made, opened, Scripted(), drive.Manner()).run()
-    assert not opened.driven()
+    with study.driving(made) as held:
+        before = (held.folder / study.PLAN).read_bytes()
+        assert main(["sweep", *WORDS, "0.2", "3", "--name", "study"]) == 1
+        assert (held.folder / study.PLAN).read_bytes() == before
+        said = capsys.readouterr().err
+        assert f"the study {held.folder} is driven by process {os.getpid()} on" in said
+        assert "--name" in said
+    assert not held.driven()
+    assert main(["sweep", *WORDS, "0.2", "3", "--name", "study", "--quiet"]) == 0
+    assert (held.folder / study.PLAN).read_bytes() != before
+
+
+def test_a_cancel_while_the_cost_is_estimated_is_not_lost(monkeypatch, capsys):
+    def slow(question):
+        assert main(["sweep", "cancel", "results/studies/study"]) == 0
+        return cost.Timed(0.1, 0.1, "highest")
+
+    (made,) = points("0.1", "3")
+    folder = Path("results/studies/study")
+    folder.mkdir(parents=True)
+    (folder / study.CANCEL).touch()  # an earlier one, of which nothing is left
+    monkeypatch.setattr(cost, "estimate", slow)
+    assert main(["sweep", *WORDS, "0.1", "3", "--name", "study"]) == 130
+    assert "waiting 1" in capsys.readouterr().out
+    assert not made.folder.exists()
+    monkeypatch.setattr(cost, "estimate", lambda question: cost.Timed(0.1, 0.1, "highest"))
+    assert main(["sweep", *WORDS, "0.1", "3", "--name", "study"]) == 0
 
 
 def test_half_a_line_in_the_log_is_passed_over():
@@ -465,9 +523,29 @@ def test_a_damaged_study_says_how_it_is_mended():
 def test_an_ensemble_records_every_member_in_its_own_folder():
     made = plan.expand(plan.from_words([*WORDS, "lr=0.1,0.2", "seed=0..1", "max_steps=3"], "study"))
     executor = Scripted()
-    drive.Driver(made, study.begin(made), executor, drive.Manner(1, "highest", "on")).run()
+    drive_(made, executor, "on")
     assert executor.ran == [0, 1, 2, 3]
     assert {open_run(p.folder).info["ensemble"]["members"] for p in made.points} == {4}
+
+
+def test_an_ensemble_whose_worker_dies_goes_on_as_one_and_at_last_each_alone():
+    made = plan.expand(plan.from_words([*WORDS, "lr=0.1,0.2", "seed=0..1", "max_steps=3"], "study"))
+    jobs: list[tuple[int, ...]] = []
+
+    class Noting(Scripted):
+        def submit(self, given: Sequence[Job]) -> None:
+            jobs.extend(job.numbers for job in given)
+            super().submit(given)
+
+    drive_(made, Noting({0: [killed]}), "on")
+    assert jobs == [(0, 1, 2, 3)] * 2
+    jobs.clear()
+    for point in made.points:
+        (point.folder / "run.json").unlink()
+        layout.erase(point.folder)
+    driver = drive_(made, Noting({0: [killed] * 3}), "on")
+    assert jobs == [(0, 1, 2, 3), (0, 1, 2, 3), (0,), (1,), (2,), (3,)]
+    assert states(driver) == ["failed", "finished", "finished", "finished"]
 
 
 def test_the_cost_counts_what_is_measured_rarely_at_its_frequency():
@@ -488,6 +566,44 @@ def test_the_cost_counts_what_is_measured_rarely_at_its_frequency():
 def test_the_cost_of_a_point_that_cannot_be_built_is_unknown_with_its_reason():
     spec = GDSpec(dataset="chebyshev-3-20", arch="regression", loss="mse", lr=0.1, max_steps=3, neigs=10**6)
     assert "neigs" in cost.measure(cost.Question(spec, 1, Place())).trouble
+
+
+def test_gpus_are_dealt_where_the_timed_point_cannot_run(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    made = plan.expand(plan.from_words([*WORDS, "lr=0.1,0.2", "max_steps=3", "--neigs", str(10**6)]))
+    timed = cost.measure(cost.Question(made.points[0].spec, 1, Place()))
+    assert timed.trouble
+    assert timed.gpus == ("0", "1")
+    pool = choose(Wish(), made, timed, 2, Path("logs"))
+    assert pool.told.startswith("2 workers")
+    assert pool._gpus == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setattr(cost, "call", lambda function, argument: _dies_when_timed(function, argument))
+    timed = cost.estimate(cost.Question(made.points[0].spec, 1, Place()))
+    assert (timed.trouble, timed.gpus) == ("the process that was to time it died", ("3", "5"))
+
+
+def _dies_when_timed(function, argument):
+    if function is cost.measure:
+        raise EOFError
+    return function(argument)
+
+
+def test_a_mode_of_products_that_is_inaccurate_on_a_worker_is_not_used_there(monkeypatch):
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    try:
+        for error, mode in ((1e-7, "medium"), (1e-3, "highest")):
+            work.usable.cache_clear()
+            monkeypatch.setattr("limen.linalg.matmul.gemm_error", lambda device, error=error: error)
+            assert work.usable("medium", "cpu") == mode
+        assert work.usable(None, "cpu") is None
+    finally:
+        torch.set_float32_matmul_precision(before)
+        work.usable.cache_clear()
 
 
 def test_workers_have_to_be_some():

@@ -86,26 +86,30 @@ def sweep(
     refused = [study.Standing(each.label, study.REFUSED, each.reason, None) for each in plan.refused]
     if not quiet:
         print("\n".join(_plan(plan, work)), flush=True)
-    if work.pending:
+
+    def timing() -> Timed:
         timed = estimate(Question(plan.points[work.pending[0]].spec, threads, Place()))
         if not quiet:
             print(_cost(plan, work, timed, wish), flush=True)
+        return timed
+
     if dry_run or not plan.points:
+        if work.pending:
+            timing()
         _failures(refused, quiet=False)
         return drive.exit_status(each.state for each in refused)
-    if work.pending:
-        manner = drive.Manner(threads, timed.matmul if executor == "local" else None, ensemble)
-        with (
-            choose(wish, plan, timed, len(work.pending), plan.folder / "logs") as pool,
-            Bar(len(work.pending), quiet=quiet) as bar,
-        ):
-            opened = study.begin(plan)
-            drive.Driver(plan, opened, pool, manner, bar.count, bar.tell).run()
-    else:
-        opened = study.begin(plan)
-        if not quiet:
+    with study.driving(plan) as held:
+        if work.pending:
+            timed = timing()
+            manner = drive.Manner(threads, timed.matmul, ensemble)
+            with (
+                choose(wish, plan, timed, len(work.pending), plan.folder / "logs") as pool,
+                Bar(len(work.pending), quiet=quiet) as bar,
+            ):
+                drive.Driver(plan, held, pool, manner, bar.count, bar.tell).run()
+        elif not quiet:
             print("nothing to do: every point is done")
-    return _table(opened.standings(), quiet=quiet)
+    return _table(held.standings(), quiet=quiet)
 
 
 def status(folder: Annotated[str, FOLDER]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from limen.analysis import Readable
 from limen.analysis.readable import is_flow
+from limen.catalogue.row import flatten
 
 SPEAKING = ("dataset", "arch", "loss", "opt", "dynamics")
 """Keys whose values need no name before them."""
@@ -78,21 +79,6 @@ def words(run: Readable) -> dict[str, Any]:
 def threshold(run: Readable) -> str:
     """Return the formula of the run's stability threshold where its rule is known."""
     return THRESHOLDS.get(str(run.spec.get("opt", "")), "threshold")
-
-
-def flatten(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with dotted keys.
-
-    >>> flatten({"lr": 0.1, "model": {"width": 3}})
-    {'lr': 0.1, 'model.width': 3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in spec.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _tells(key: str, specs: Sequence[Mapping[str, Any]]) -> bool:

@@ -36,7 +36,7 @@ def writing(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=PATIENCE, poll_interval=0.05)
     except filelock.Timeout:
         raise BusyError(
-            f"{folder} is being written by {_holder(folder)}; a run has one writer. "
+            f"{folder} is being written by {holder(folder)}; a run has one writer. "
             "Wait for it, stop it, or choose another folder."
         ) from None
     writer = folder / WRITER
@@ -48,7 +48,8 @@ def writing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holder(folder: Path) -> str:
+def holder(folder: Path) -> str:
+    """Return in words which process holds the lock of `folder`."""
     try:
         who = json.loads((folder / WRITER).read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']}"

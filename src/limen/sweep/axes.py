@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -76,7 +77,7 @@ def of_word(name: str, text: str) -> Values:
     """
     if found := WHOLE.fullmatch(text):
         first, last = int(found[1]), int(found[2])
-        return _some(name, range(first, last + 1), text)
+        return _whole(name, range(first, last + 1), text)
     if found := SPACED.fullmatch(text):
         return _spaced(name, found[1], found[2].split(":"), text)
     parts = text.split(",")
@@ -128,7 +129,7 @@ def _rule(name: str, rule: dict[str, Any]) -> Values:
         raise InputError(
             f"{name}: expected {{range: [first, end]}} in whole numbers, end not included, got {words!r}."
         ) from None
-    return _some(name, numbers, f"{{range: {words}}}")
+    return _whole(name, numbers, f"{{range: {words}}}")
 
 
 def _spaced(name: str, kind: Any, words: Sequence[Any], text: str) -> Spaced:
@@ -145,9 +146,22 @@ def _spaced(name: str, kind: Any, words: Sequence[Any], text: str) -> Spaced:
         raise InputError(
             f"{name}: expected {kind} from a smaller to a larger number, at least 2 values, got {text!r}."
         )
+    if count > sys.maxsize:
+        raise _too_many(name, count, text)
     if kind == "log" and first <= 0:
         raise InputError(f"{name}: expected positive ends for log, got {text!r}. Use linear.")
     return Spaced(first, last, count, kind)
+
+
+def _whole(name: str, numbers: range, text: str) -> range:
+    if numbers and (count := (numbers[-1] - numbers[0]) // numbers.step + 1) > sys.maxsize:
+        raise _too_many(name, count, text)
+    _some(name, numbers, text)
+    return numbers
+
+
+def _too_many(name: str, count: int, text: str) -> InputError:
+    return InputError(f"{name}: {text} are {count} values, more than can be run. Take fewer.")
 
 
 def _some(name: str, values: Values, text: str) -> Values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -66,21 +66,41 @@ def estimate(question: Question) -> Timed:
     try:
         return call(measure, question)
     except EOFError:
-        return Timed(trouble="the process that was to time it died")
+        return Timed(
+            gpus=_gpus_elsewhere(question.spec.device), trouble="the process that was to time it died"
+        )
 
 
 def measure(question: Question) -> Timed:
     """Time a few steps of a point here; torch is loaded and its threads are set."""
+    question.place.enter()
+    gpus = gpus_for(question.spec.device)  # whatever becomes of the timing: other points may run
     try:
-        return _measure(question)
+        return replace(_measure(question), gpus=gpus)
     except LimenError as error:
-        return Timed(trouble=str(error).splitlines()[0])
+        return Timed(gpus=gpus, trouble=str(error).splitlines()[0])
     except Exception as error:  # noqa: BLE001 - the user's code; when it runs, the point says what is wrong
-        return Timed(trouble=f"{type(error).__name__}: {error}")
+        return Timed(gpus=gpus, trouble=f"{type(error).__name__}: {error}")
+
+
+def gpus_for(device: str) -> tuple[str, ...]:
+    """Return the GPUs that a run on `device` (of its spec) would use here, by their names in CUDA_VISIBLE_DEVICES."""
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(named.split(",") if named else map(str, range(torch.cuda.device_count())))
+
+
+def _gpus_elsewhere(device: str) -> tuple[str, ...]:
+    try:
+        return call(gpus_for, device)
+    except EOFError:
+        return ()
 
 
 def _measure(question: Question) -> Timed:
-    question.place.enter()
     import torch
 
     torch.set_num_threads(question.threads)
@@ -93,11 +113,7 @@ def _measure(question: Question) -> Timed:
     _times(built.experiment, 1, 0)  # what is made at the first step only
     passed = _times(built.experiment, STEPS, SECONDS)
     full = passed[0] if passed else 0.0
-    gpus: tuple[str, ...] = ()
-    if device.type == "cuda":
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = tuple(named.split(",") if named else map(str, range(torch.cuda.device_count())))
-    return Timed(statistics.median(passed[1:] or [full]), full, matmul, gpus)
+    return Timed(statistics.median(passed[1:] or [full]), full, matmul)
 
 
 def _times(experiment: Experiment, steps: int, seconds: float) -> list[float]:

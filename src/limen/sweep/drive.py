@@ -18,7 +18,7 @@ from types import FrameType
 
 from limen import store
 from limen.config import Spec
-from limen.store import layout, lock
+from limen.store import layout
 from limen.sweep.executors import Executor
 from limen.sweep.plan import Plan, Point
 from limen.sweep.study import REFUSED, WAITING, Study, over, relative
@@ -134,7 +134,7 @@ class Driver:
 
         Args:
             plan: the points.
-            study: its folder.
+            study: its folder, which the caller holds (`study.driving`).
             executor: where they run.
             manner: how.
             listen: called with what came of each point.
@@ -155,10 +155,9 @@ class Driver:
         """Run what is not done, and return what came of every point.
 
         Raises:
-            StoreError: another process drives the study, or its folder cannot be written.
+            StoreError: the study's folder cannot be written.
         """
-        with lock.writing(self.study.folder), Signals().counted() as signals:
-            self.study.stop.unlink(missing_ok=True)
+        with Signals().counted() as signals:
             work = work_of(self.plan)
             for number in work.done:
                 run = store.open_run(self.plan.points[number].folder)
@@ -200,8 +199,12 @@ class Driver:
                 continue
             for job, outcomes in self.executor.wait(TICK):
                 self._running -= 1
-                for outcome in outcomes:
-                    self._take(outcome, alone=len(job.numbers) == 1, asked=asked)
+                lost = [
+                    outcome.number
+                    for outcome in outcomes
+                    if self._take(outcome, alone=len(job.numbers) == 1, asked=asked)
+                ]
+                self._requeue(lost)
 
     def _drop(self) -> None:
         """Give up what has not been handed out."""
@@ -237,8 +240,8 @@ class Driver:
             self._place,
         )
 
-    def _take(self, outcome: Outcome, *, alone: bool, asked: bool) -> None:
-        """Judge what a worker, or its death, has said about a point."""
+    def _take(self, outcome: Outcome, *, alone: bool, asked: bool) -> bool:
+        """Judge what a worker, or its death, has said about a point; return whether it lost its worker and goes on."""
         number = outcome.number
         point = self.plan.points[number]
         if outcome.status in ENDED:
@@ -253,14 +256,22 @@ class Driver:
                 self._told.add(number)
             self._later.append((time.monotonic() + PATIENCE, (number,)))
         elif outcome.status in (DIED, Status.INTERRUPTED):
-            self._again(number, outcome)
+            return self._again(number, outcome)
         elif not alone:
             self._waiting.append((number,))  # what stopped all of them may be one's own fault
         else:
             self._end(outcome)
+        return False
 
-    def _again(self, number: int, outcome: Outcome) -> None:
-        """Let a point that lost its worker be run again, unless it gets nowhere."""
+    def _requeue(self, lost: list[int]) -> None:
+        """Let points that lost their worker go on, together as before; one that may kill its workers ends alone."""
+        together = tuple(number for number in lost if self._attempts[number] < ATTEMPTS - 1)
+        if together:
+            self._waiting.append(together)
+        self._waiting.extend((number,) for number in lost if number not in together)
+
+    def _again(self, number: int, outcome: Outcome) -> bool:
+        """Return whether a point that lost its worker is run again: unless it gets nowhere."""
         reached = _checkpoint(self.plan.points[number])
         if reached > self._reached[number]:
             self._attempts[number] = 0
@@ -270,8 +281,8 @@ class Driver:
         if self._attempts[number] >= ATTEMPTS:
             why = f"{outcome.why}; {ATTEMPTS} attempts in a row got no further"
             self._end(Outcome(number, Status.FAILED, why))
-        else:
-            self._waiting.append((number,))
+            return False
+        return True
 
     def _end(self, outcome: Outcome) -> None:
         self.outcomes[outcome.number] = outcome

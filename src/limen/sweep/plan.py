@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limen.catalogue.row import flatten
 from limen.config import Spec, build, validate
 from limen.errors import InputError, nearest
 from limen.sweep import axes
@@ -63,12 +64,14 @@ class Sweep:
     axes: tuple[Axis, ...] = ()
     name: str | None = None
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many points there are; it may be more than a length can be."""
         return math.prod(len(axis.rows) for axis in self.axes)
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield a label and the untyped options of every point."""
-        for number in range(len(self)):
+        for number in range(self.count):
             varied: dict[str, Any] = {}
             for axis in reversed(self.axes):
                 number, i = divmod(number, len(axis.rows))
@@ -139,7 +142,7 @@ def from_words(words: Sequence[str], name: str | None = None) -> Sweep:
     `--name values` is the same as `name=values`; several values make an axis.
 
     >>> sweep = from_words("gd digits fc-tanh mse lr=0.1,0.2 seed=0..7 max_steps=20".split())
-    >>> len(sweep), sweep.base["max_steps"]
+    >>> sweep.count, sweep.base["max_steps"]
     (16, '20')
 
     Raises:
@@ -209,7 +212,7 @@ def from_mapping(content: Mapping[str, Any], where: str, name: str | None = None
         name: of the study, before the file's own.
 
     Raises:
-        InputError: a key is unknown, an axis is empty, or two axes give the same option.
+        InputError: a key is unknown, an axis is empty, or an option is given twice.
     """
     try:
         return _from_mapping(content, name)
@@ -228,24 +231,43 @@ def _from_mapping(content: Mapping[str, Any], name: str | None) -> Sweep:
     for key, value in _mapping(content, "base").items():
         _check_key(kind, key, "base: ")
         _put(base, key, value)
-    found = [_points(kind, content["points"])] if "points" in content else []
+    found: dict[str, list[Axis]] = {key: [] for key in ("points", "grid", "zip", "replicates")}
+    if "points" in content:
+        found["points"].append(_points(kind, content["points"]))
     for key, value in _mapping(content, "grid").items():
-        found.append(Axis((key,), axes.of_yaml(f"grid: {key}", value)))
+        found["grid"].append(Axis((key,), axes.of_yaml(f"grid: {key}", value)))
         _check_key(kind, key, "grid: ")
     if columns := {k: axes.of_yaml(f"zip: {k}", value) for k, value in _mapping(content, "zip").items()}:
-        found.append(_zipped(kind, columns))
+        found["zip"].append(_zipped(kind, columns))
     if "grid" in content and not content["grid"]:
         raise InputError("grid: expected at least one axis such as `lr: [0.1, 0.2]`, got none. Leave it out.")
     if (count := content.get("replicates")) is not None:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"replicates: expected a whole number of at least 1, got {count!r}.")
-        found.append(Axis(("seed",), range(count)))
-    seen: set[str] = set()
-    for key in [key for axis in found for key in axis.names]:
-        if key in seen:
-            raise InputError(f"{key}: expected in one axis, got it in two (replicates vary seed). Keep one.")
-        seen.add(key)
-    return Sweep(kind, base, tuple(found), name or content.get("name"))
+        found["replicates"].append(Axis(("seed",), range(count)))
+    _check_once(base, found)
+    return Sweep(
+        kind, base, tuple(axis for made in found.values() for axis in made), name or content.get("name")
+    )
+
+
+def _check_once(base: Mapping[str, Any], found: Mapping[str, Sequence[Axis]]) -> None:
+    """Refuse an option that is given twice; only `points` override the base.
+
+    Raises:
+        InputError: one is, and where.
+    """
+    given = [(key, where) for where, made in found.items() for axis in made for key in axis.names]
+    fixed = [(key, "base") for key in flatten(base)]
+    for i, (key, where) in enumerate(given):
+        before = given[:i] if where == "points" else [*fixed, *given[:i]]
+        for other, place in before:
+            if key == other or key.startswith(f"{other}.") or other.startswith(f"{key}."):
+                same = "" if key == other else f" ({other} there)"
+                raise InputError(
+                    f"{key}: expected once, got it in {place}{same} and in {where}"
+                    f"{', which varies the seed' * (where == 'replicates')}. Keep one."
+                )
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -308,10 +330,10 @@ def expand(sweep: Sweep, *, many: bool = False) -> Plan:
     Raises:
         InputError: there are too many, all are refused for one reason, or two would share a run folder.
     """
-    if len(sweep) > MANY and not many:
+    if sweep.count > MANY and not many:
         counts = " × ".join(f"{len(axis.rows)} {'/'.join(axis.names)}" for axis in sweep.axes)
         raise InputError(
-            f"{len(sweep)} points ({counts}) are more than {MANY}. Add --yes if that is meant, or take fewer."
+            f"{sweep.count} points ({counts}) are more than {MANY}. Add --yes if that is meant, or take fewer."
         )
     points: list[Point] = []
     refused: list[Refusal] = []
@@ -333,7 +355,7 @@ def expand(sweep: Sweep, *, many: bool = False) -> Plan:
     if not points and len({refusal.reason for refusal in refused}) == 1:
         raise InputError(refused[0].reason)
     counts = " × ".join(f"{len(axis.rows)} {'/'.join(axis.names)}" for axis in sweep.axes)
-    title = f"{sweep.kind.COMMAND}: {len(sweep)} point{'s' * (len(sweep) != 1)}" + (
+    title = f"{sweep.kind.COMMAND}: {sweep.count} point{'s' * (sweep.count != 1)}" + (
         f" ({counts})" if counts else ""
     )
     return Plan(_study_folder(sweep, points), title, points, refused)

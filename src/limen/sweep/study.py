@@ -6,7 +6,9 @@ for people and for counting: what a point has come to, its own run folder says.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 from limen import store
 from limen.errors import StoreError
 from limen.store import files, lock, manifest
+from limen.store.lock import BusyError
 from limen.sweep.plan import Plan, Point
 from limen.types import Status
 
@@ -39,6 +42,9 @@ ORDER = (
 
 MOVABLE = {"results", "data_dir", "device", "checkpoint_freq", "save_freq", "save_model"}
 """Options that do not change what a finished run has found."""
+
+ENDS = {"max_steps", "max_time", "loss_goal", "acc_goal"}
+"""Options that say only when a run ends."""
 
 
 @dataclass(frozen=True)
@@ -135,26 +141,48 @@ class Study:
         return found + refused
 
 
-def begin(plan: Plan) -> Study:
-    """Write the study of `plan`, or bring the one that is there up to date.
+@contextlib.contextmanager
+def driving(plan: Plan) -> Iterator[Study]:
+    """Hold the study of `plan`, written or brought up to date; from here on a cancel is of this time.
 
     Raises:
+        BusyError: another process drives it; nothing of it has been touched.
         StoreError: the folder cannot be written.
     """
+    folder = plan.folder
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.writing(folder))
+            study = _write(plan)
+            study.stop.unlink(missing_ok=True)
+        except BusyError:
+            raise BusyError(
+                f"the study {folder} is driven by {lock.holder(folder)}. Wait for it, end it with "
+                f"`limen sweep cancel {folder}`, or give this one another --name."
+            ) from None
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield study
+
+
+def _write(plan: Plan) -> Study:
+    """Write `study.json`, whose folder is held."""
     content = {
         "format": FORMAT,
         "title": plan.title,
         "points": [
-            {"label": point.label, "run": relative(point.folder, plan.folder), "spec": point.spec.to_dict()}
+            {
+                "label": point.label,
+                "run": relative(point.folder, plan.folder),
+                "steps": point.spec.steps(),
+                "spec": point.spec.to_dict(),
+            }
             for point in plan.points
         ],
         "refused": [{"label": refusal.label, "reason": refusal.reason} for refusal in plan.refused],
     }
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        files.replace(plan.folder / PLAN, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
-    except OSError as error:
-        raise _unwritable(plan.folder, error) from error
+    files.replace(plan.folder / PLAN, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
     return Study(plan.folder, content)
 
 
@@ -193,7 +221,7 @@ def _standing(point: dict[str, Any], folder: Path, last: dict[str, Any] | None) 
     """Return what the run says; where it was left unfinished, or is another one, what the log says of why."""
     label, run = point["label"], _run(folder)
     failed = last is not None and last.get("status") in (Status.FAILED, REFUSED)
-    ours = run is not None and (not failed or _words(run.spec) == _words(point["spec"]))
+    ours = run is not None and (not failed or _covers(run, point["spec"], point.get("steps", math.inf)))
     if run is not None and ours and run.status in (Status.FINISHED, Status.DIVERGED, Status.RUNNING):
         return Standing(label, run.status, run.why, folder)
     if last is not None and failed:
@@ -217,12 +245,20 @@ def over(point: Point) -> store.Run | None:
     run = _run(point.folder)
     if run is None or run.status not in (Status.FINISHED, Status.DIVERGED):
         return None
-    same = _words(run.spec) == _words(manifest.plain(point.spec.to_dict(), "spec"))
-    return run if same else None
+    spec = manifest.plain(point.spec.to_dict(), "spec")
+    return run if _covers(run, spec, point.spec.steps()) else None
 
 
-def _words(spec: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in spec.items() if name not in MOVABLE}
+def _covers(run: store.Run, spec: dict[str, Any], steps: float) -> bool:
+    """Whether a run that is over leaves nothing to do: it is the same, or else it diverged or did enough steps."""
+    if _words(run.spec, MOVABLE) == _words(spec, MOVABLE):
+        return True
+    enough = run.status is Status.DIVERGED or run.info.get("reached", 0) >= steps
+    return enough and _words(run.spec, MOVABLE | ENDS) == _words(spec, MOVABLE | ENDS)
+
+
+def _words(spec: dict[str, Any], free: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in spec.items() if name not in free}
 
 
 def counts(states: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,9 @@ BUSY, DIED = "busy", "died"
 
 LOOK = 0.5
 """Seconds between two looks at whether to stop."""
+
+ACCURATE = 2e-6
+"""Relative error of a product in float32 (`linalg.matmul`)."""
 
 VARIABLES = ("RESULTS", "DATASETS", "DATA_DIR")
 """Of the environment, which the specs depend on."""
@@ -61,7 +65,7 @@ class Job:
         specs: of the points.
         threads: of torch; they enter the rounding, so they are part of the job.
         ensemble: why several advance together: on or auto.
-        matmul: mode of float32 products; None for the worker's own choice.
+        matmul: mode of float32 products, alike for all points; None for the worker's own choice.
         stop: a file whose existence asks to end.
         place: to work in.
     """
@@ -136,13 +140,31 @@ def perform(job: Job) -> list[Outcome]:
 def _launch(job: Job, watch: Watch) -> list[store.Run]:
     from limen.launch import launch
 
+    matmul = usable(job.matmul, job.specs[0].device)
     if len(job.specs) == 1:
-        return [launch(job.specs[0], resume=True, matmul=job.matmul, listen=watch)]
+        return [launch(job.specs[0], resume=True, matmul=matmul, listen=watch)]
     from limen.ensemble import launch_together
 
     return launch_together(
-        job.specs, mode=job.ensemble, matmul=job.matmul, listen=lambda number, event: watch(event)
+        job.specs, mode=job.ensemble, matmul=matmul, listen=lambda number, event: watch(event)
     )
+
+
+@functools.cache
+def usable(mode: str | None, device: str) -> str | None:
+    """Return `mode`, or "highest" where its products are not float32-accurate on this machine's `device`.
+
+    The mode was found where the sweep was typed; a node of a cluster may be other hardware.
+    """
+    if mode in (None, "highest"):
+        return mode
+    import torch
+
+    from limen.linalg.matmul import gemm_error, set_matmul_mode
+
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    set_matmul_mode(mode)
+    return mode if gemm_error(there if device == "auto" else device) < ACCURATE else "highest"
 
 
 def _all(job: Job, status: str, why: str) -> list[Outcome]:

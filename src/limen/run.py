@@ -92,7 +92,8 @@ class Experiment:
     def begin(self) -> Mark:
         """Return the boundary before step 0."""
         memory = {probe.name: probe.init(self.objective) for probe in self.probes}
-        return Mark(0, self.dynamics.init(self.objective, self.objective.start()), memory)
+        state = self.dynamics.init(self.objective, self.objective.start())
+        return Mark(0, state.replace(buffers=self.objective.buffers()), memory)
 
     def run(self, start: Mark | None = None) -> Events:
         """Yield marks and records from `start` (the beginning if None), then one `End`.

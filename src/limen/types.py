@@ -83,10 +83,15 @@ class State:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples with augmentation, label noise and masks already drawn: inputs (n, …), targets (n, …)."""
+    """Examples with augmentation, label noise and masks already drawn: inputs (n, …), targets (n, …).
+
+    Attributes:
+        seed: of what the network itself draws (dropout), so that a batch seen again is seen alike.
+    """
 
     inputs: Tensor
     targets: Tensor
+    seed: int = 0
 
 
 Stream: TypeAlias = Callable[[int], "Batch | None"]
@@ -121,9 +126,14 @@ class LinearOperator(ABC):
 
 
 class Point(ABC):
-    """One place on the landscape, evaluated lazily and once: who asks first pays, everyone after reads."""
+    """One place on the landscape, evaluated lazily and once: who asks first pays, everyone after reads.
+
+    Attributes:
+        batch: the examples that are seen; None for the objective's own full batch.
+    """
 
     objective: Objective
+    batch: Batch | None = None
 
     @property
     @abstractmethod
@@ -144,6 +154,11 @@ class Point(ABC):
     @abstractmethod
     def predictions(self) -> Tensor:
         """The network's outputs on the data (n, …), detached."""
+
+    @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """Module buffers after this pass, such as running statistics; none but where a network trains."""
+        return {}
 
     @abstractmethod
     def curvature(self, subset: int | None = None) -> LinearOperator:
@@ -181,6 +196,10 @@ class Objective(ABC):
     @abstractmethod
     def start(self) -> Tensor:
         """Return a copy of the initial parameters (p,)."""
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return a copy of the initial module buffers, where training moves them."""
+        return {}
 
     def state_dict(self, state: State) -> dict[str, Tensor]:
         """Return `state.w` in the names and shapes of the user's module."""

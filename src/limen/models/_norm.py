@@ -36,6 +36,28 @@ class BatchNorm(_BatchNorm):
         return centred * scale + self.bias.view(per_channel)
 
 
+class RunningNorm(_BatchNorm):
+    """Batch normalisation as PyTorch trains it, for inputs of any rank.
+
+    In training y = weight · (x − mean) / √(var + eps) + bias with the batch's mean and biased variance, and running
+    statistics r ← .9 r + .1 (mean, unbiased variance); in evaluation with the running ones.
+
+    Shapes: (n, channels) or (n, channels, …) to the same.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any rank from 2 on will do."""
+
+    @classmethod
+    def of(cls, given: _BatchNorm) -> RunningNorm:
+        """Return a layer with the parameters of `given` itself, and statistics of their own at 0 and 1."""
+        made = cls(
+            given.num_features, given.eps, affine=False, device=given.weight.device, dtype=given.weight.dtype
+        )
+        made.affine, made.weight, made.bias = True, given.weight, given.bias
+        return made.train(given.training)
+
+
 class LayerNorm(nn.Module):
     """Standardise each vector over its own features, then scale and shift.
 

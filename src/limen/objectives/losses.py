@@ -1,4 +1,4 @@
-"""Losses as sums over examples, with targets prepared once.
+"""Losses as sums over examples, with targets prepared once or coming with each batch.
 
 mse = ½‖f − y‖², summed over outputs; ce = −log softmax(f)_y. An example may have several terms, such as the next
 words of a sentence: its loss, and its share of the accuracy, is their mean. Means over examples are taken by
@@ -89,6 +89,69 @@ def prepare(loss: str | PerExample, targets: Tensor, outputs: tuple[int, ...], d
             "an example; mse needs the two to agree."
         )
     return Loss("mse", _half_square, None, values)
+
+
+def of_batches(loss: str | PerExample, classification: bool) -> BatchLoss:
+    """Return a loss for targets that come with each batch, as labels (n,) or (n, T), or as rows of numbers (n, K).
+
+    Args:
+        loss: "mse", "ce" (or "soft_cross_entropy", the same) or a function that returns one loss an example.
+        classification: whether rows of numbers are noisy, mixed or smoothed classes.
+
+    Raises:
+        InputError: the loss is unknown.
+    """
+    if callable(loss):
+        name = getattr(loss, "__name__", type(loss).__name__)
+        return BatchLoss(name, _summed(loss, name), classification)
+    known = {"ce": _any_cross_entropy, "soft_cross_entropy": _any_cross_entropy, "mse": _any_half_square}
+    if loss not in known:
+        raise InputError(f"unknown loss {loss!r}.{nearest(loss, known)} There are: {', '.join(known)}.")
+    return BatchLoss(loss, known[loss], classification)
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """A loss whose targets come with each batch.
+
+    Attributes:
+        name: as given.
+        total: (outputs, targets) to the sum of the examples' losses, 0-dim.
+        classification: whether targets are classes, if rows of numbers then noisy or mixed ones.
+    """
+
+    name: str
+    total: Callable[[Tensor, Tensor], Tensor]
+    classification: bool
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how many examples are classified correctly, 0-dim float64; nan where that is undefined."""
+        if not self.classification:
+            return torch.full((), torch.nan, dtype=torch.float64, device=outputs.device)
+        if targets.is_floating_point():
+            return _matches_largest(outputs, targets).double()
+        return _matches_label(outputs, targets).double() / max(1, targets[0].numel())
+
+
+def smoothed(targets: Tensor, smoothing: float, classes: int, dtype: torch.dtype) -> Tensor:
+    """Return (1 − s)·y + s/K, for labels (n,) or rows (n, K) (Szegedy et al. 2016, §7)."""
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, classes).to(dtype)
+    return (1 - smoothing) * targets + smoothing / classes
+
+
+def _any_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point():
+        return _soft_cross_entropy(outputs, targets)
+    return _cross_entropy(outputs, targets) / targets[0].numel()
+
+
+def _any_half_square(outputs: Tensor, targets: Tensor) -> Tensor:
+    if not targets.is_floating_point():
+        targets = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    elif targets.ndim == 1:
+        targets = targets[:, None]  # one output: (n,) against (n, 1) would broadcast to (n, n)
+    return _half_square(outputs, targets)
 
 
 def _check_labels(targets: Tensor, outputs: tuple[int, ...]) -> None:

@@ -222,7 +222,9 @@ class Supervised(Objective):
             sizes = f"{len(batch.inputs)} and {len(batch.targets)}"
             raise InputError(f"a batch needs as many targets as inputs, and some: got {sizes}.")
         targets = prepare(self.loss_given, batch.targets, self._output_shape, self.dtype).targets
-        return SupervisedPoint(self, w.detach(), self._place(batch.inputs), targets.to(self.device), need)
+        point = SupervisedPoint(self, w.detach(), self._place(batch.inputs), targets.to(self.device), need)
+        point.batch = batch
+        return point
 
     @functools.cached_property
     def chunk_size(self) -> int:

@@ -20,6 +20,7 @@ from limen.catalogue.row import records
 from limen.cli.main import main
 from limen.errors import InputError, StoreError
 from limen.store import layout, lock
+from limen.sweep.study import PLAN
 
 
 def column(catalogue: Catalogue, name: str, **question) -> list:
@@ -152,6 +153,61 @@ def test_results_that_cannot_be_written_are_listed(big, monkeypatch):
     assert not (big / FILE).exists()
 
 
+def test_a_killed_run_does_not_have_the_index_written_at_each_use(big, monkeypatch):
+    path = big / "seed_3" / "lr_0.05"
+    text = (path / "run.json").read_text()
+    (path / "run.json").write_text(text.replace('"finished"', '"running"'))
+    question = {"where": "run = 'seed_3/lr_0.05'"}
+    assert column(Catalogue(big), "status", **question) == ["interrupted"]
+    written = (big / FILE).stat().st_ino
+    after = Catalogue(big)
+    assert (after.changed, column(after, "status", **question)) == (0, ["interrupted"])
+    assert (big / FILE).stat().st_ino == written
+    with lock.writing(path):
+        for changed in (1, 0):
+            after = Catalogue(big)
+            assert (after.changed, column(after, "status", **question)) == (changed, ["running"])
+    after = Catalogue(big)
+    assert (after.changed, column(after, "status", **question)) == (1, ["interrupted"])
+
+
+def the_study(results: Path, runs: list[str]) -> Path:
+    """A study of some of the runs in a folder of results."""
+    folder = results / "studies" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps({"format": 1, "points": [{"run": run} for run in runs]}))
+    return folder
+
+
+def test_a_study_is_its_runs(folder, tmp_path, capsys):
+    make(tmp_path / "elsewhere" / "lr_7", lr=7.0)
+    listed = ["seed_0/lr_0.05", "seed_1/lr_0.1", "seed_0/not_begun", "../elsewhere/lr_7"]
+    mine = the_study(folder, listed)
+    assert walk.STUDY == PLAN
+    found = ["../elsewhere/lr_7", "seed_0/lr_0.05", "seed_1/lr_0.1"]
+    assert column(Catalogue(mine), "run") == found
+    assert Catalogue(mine).folders("lr < 1") == [folder / run for run in found[1:]]
+    runs = limen.open_runs(mine, "lr < 1")
+    assert [run.spec["lr"] for run in runs] == [0.05, 0.1]
+    assert main(["ls", str(mine), "--columns", "lr, run"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "7     ../elsewhere/lr_7",
+        "0.05  seed_0/lr_0.05",
+        "0.1   seed_1/lr_0.1",
+    ]
+    assert main(["export", str(mine), "--to", "npz"]) == 0
+    with np.load(mine / "export.npz") as arrays:
+        assert len(json.loads(str(arrays["runs"]))) == 3
+    assert main(["plot", str(mine)]) == 0
+    assert main(["plot", str(mine), "--over", "lr", "--quantity", "train_loss"]) == 0
+    assert {path.name for path in mine.iterdir()} == {"study.json", "export.npz", "curves.png", "over_lr.png"}
+    assert len(Catalogue(folder)) == 8  # and no run lies in the study's folder
+    capsys.readouterr()
+    (mine / "study.json").write_text('{"points": [')
+    assert main(["ls", str(mine)]) == 1
+    assert "Run the sweep again" in capsys.readouterr().err
+
+
 def test_a_half_written_run_is_listed_as_such(folder, capsys):
     (folder / "seed_0" / "lr_0.1" / "run.json").unlink()
     text = (folder / "seed_0" / "lr_0.2" / "run.json").read_text()
@@ -186,6 +242,27 @@ def test_questions(folder):
     assert column(catalogue, "max(lr, seed)", where="lr = 0.4", sort="seed") == [0.4, 1]
     assert column(catalogue, "run", where="run like '%_1/lr_0.4'") == ["seed_1/lr_0.4"]
     assert column(catalogue, "lr", where="1 = 2") == []
+    assert column(catalogue, "lr", where="(0.05 < lr) == (lr < 0.3) and seed = 0") == [0.1, 0.2]
+    assert column(catalogue, "lr", where="lr between 0.1 and 0.3 and 0 < seed") == [0.1, 0.2]
+
+
+def test_nothing_equals_nothing_and_differs_from_all_else(tmp_path):
+    make(tmp_path / "a", beta=0.9, width=3)
+    make(tmp_path / "b", beta=None)
+    catalogue = Catalogue(tmp_path)
+    for question, found in {
+        "beta == none": ["b"],
+        "none = beta": ["b"],
+        "beta == (null)": ["b"],
+        "beta != none": ["a"],
+        "beta <> None": ["a"],
+        "not beta == 0.9": ["b"],
+        "width != 4": ["a", "b"],
+        "width != 3": ["b"],
+        "width == 3 and beta != None": ["a"],
+        "beta is not none": ["a"],
+    }.items():
+        assert column(catalogue, "run", where=question) == found, question
 
 
 def test_dotted_words_and_branches_are_columns(tmp_path):
@@ -206,6 +283,10 @@ def test_dotted_words_and_branches_are_columns(tmp_path):
         ("statsu == 'finished'", "Did you mean 'status'?"),
         ("status == finished", "Text stands in quotes: 'finished'"),
         ("lr >", "expected expressions such as"),
+        ("0.01 < lr < 0.07", "as in `0.01 < lr and lr < 0.07`"),
+        ("seed = 0 and (1 and lr > 0.1 == 0)", "got several in a row"),
+        ("0 < seed in (0, 1)", "got several in a row"),
+        ("status == not 'x'", "expected a value after '=='"),
         ("", "it is empty"),
         ("(lr > 1", "a parenthesis is not closed"),
         ("1) or (1", "a parenthesis is not closed, or not opened"),

@@ -40,24 +40,28 @@ FIXED = ("run", "status", "why", "error", "steps", "max_steps", "step", "thresho
 
 
 class Catalogue:
-    """The runs in a folder and below, as they stand now.
+    """The runs in a folder and below, or those of a study, as they stand now.
 
     Attributes:
-        root: the folder.
+        root: what the folders of the runs are relative to: the folder, or the results that the study is of.
         changed: how many rows were read, or dropped, to bring the index up to date.
     """
 
-    def __init__(self, root: Path | str) -> None:
-        """Read the index, and what has changed since."""
-        self.root = Path(root)
-        file = self.root / FILE
+    def __init__(self, folder: Path | str) -> None:
+        """Read the index, and what has changed since.
+
+        Raises:
+            StoreError: the folder is a study's, which cannot be read.
+        """
+        folder = Path(folder)
+        study = walk.study(folder)
+        self.root = folder if study is None else study[0]
+        file = folder / FILE
         self._db = _load(file)
-        self.changed = self._refresh()
-        if (
-            self.changed
-            and (file.exists() or len(self) >= WORTH)
-            and not (self.root / walk.MANIFEST).exists()
-        ):
+        self.changed = self._refresh(
+            walk.stamps(folder) if study is None else walk.stamps_of(self.root, study[1])
+        )
+        if self.changed and (file.exists() or len(self) >= WORTH) and not (folder / walk.MANIFEST).exists():
             _save(self._db, file)
 
     def __len__(self) -> int:
@@ -103,18 +107,29 @@ class Catalogue:
             row |= {name: bool(row[name]) for name in flags if row[name] in (0, 1)}
         return found
 
-    def _refresh(self) -> int:
-        now = walk.stamps(self.root)
+    def _refresh(self, now: Mapping[str, str]) -> int:
         known = {run: (stamp, running) for run, stamp, running in self._db.execute(
             "SELECT run, stamp, running FROM stamps")}  # fmt: skip
         gone = [(run,) for run in known.keys() - now.keys()]
-        changed = [run for run, stamp in now.items() if known.get(run) != (stamp, 0)]
+        changed = [run for run, stamp in now.items() if known.get(run, ("",))[0] != stamp]
+        changed += self._woken(
+            [run for run, (stamp, running) in known.items() if running and now.get(run) == stamp]
+        )
         for table in ("runs", "stamps"):
             self._db.executemany(f"DELETE FROM {table} WHERE run = ?", gone)
         if changed:
             self._read({run: now[run] for run in changed})
         self._db.commit()
         return len(gone) + len(changed)
+
+    def _woken(self, runs: Sequence[str]) -> list[str]:
+        """Return those of unchanged files that say `running` whose lock says another thing than their row."""
+        if not runs:
+            return []
+        from limen.store import lock  # numpy comes with the store
+
+        rows = dict(self._db.execute("SELECT run, status FROM runs"))
+        return [run for run in runs if lock.held(self.root / run) != (rows.get(run) == "running")]
 
     def _read(self, changed: Mapping[str, str]) -> None:
         from limen.catalogue.row import read  # numpy comes with it, and most of the time nothing has changed

@@ -28,8 +28,18 @@ KEYWORDS = {
     *("and", "or", "not", "in", "is", "null", "like", "glob", "between", "true", "false"),
     *("case", "when", "then", "else", "end", "desc", "asc"),
 }
-SPELLINGS = {"none": "null", "/": "* 1.0 /"}
-"""Python's word for nothing, and its division: SQLite's drops what is behind the point of whole numbers."""
+SPELLINGS = {
+    "none": "null",
+    "/": "* 1.0 /",
+    **dict.fromkeys(("=", "=="), "is"),
+    **dict.fromkeys(("!=", "<>"), "is not"),
+}
+"""Python's word for nothing, its division (SQLite's drops what is behind the point of whole numbers), and its equality:
+nothing equals nothing, and differs from all else."""
+
+COMPARISONS = {"<", "<=", ">", ">=", "=", "==", "!=", "<>", "is", "in", "like", "glob", "between"}
+BETWEEN = {"and", "or", ",", "case", "when", "then", "else", "end"}
+"""What stands between one comparison and the next."""
 
 FUNCTIONS = (
     "abs", "coalesce", "exp", "ifnull", "iif", "instr", "length", "like", "glob", "ln", "log10", "lower", "ltrim",
@@ -95,7 +105,9 @@ class Query:
             InputError: it holds something else than literals, columns, operators and the functions above.
         """
         written, depth = [], 0
-        for kind, token in _tokens(text, where):
+        tokens = list(_tokens(text, where))
+        _check_comparisons(tokens, text, where)
+        for kind, token in tokens:
             if kind == "name":
                 written.append(self._name(token, where))
                 continue
@@ -131,6 +143,31 @@ class Query:
     def _column(self, name: str) -> str | None:
         lower = name.lower()
         return next((column for column in self.known if column.lower() == lower), None)
+
+
+def _check_comparisons(tokens: Sequence[tuple[str, str]], text: str, where: str) -> None:
+    """Refuse what SQL reads in another way than Python: `a < b < c`, `a == not b`."""
+    compared, last = [False], ""
+    for kind, token in tokens:
+        word = token.lower() if kind in ("name", "operator") else ""
+        if word == "not" and last in COMPARISONS - {"is"}:
+            raise InputError(
+                f"{where}: expected a value after {last!r}, got 'not' in {text!r}. Use parentheses."
+            )
+        if word in COMPARISONS:
+            if compared[-1]:
+                raise InputError(
+                    f"{where}: expected comparisons one by one, as in `0.01 < lr and lr < 0.07`, got several in a row "
+                    f"in {text!r}. Put `and` between them, or parentheses around one."
+                )
+            compared[-1] = True
+        elif word in BETWEEN:
+            compared[-1] = False
+        elif word == "(":
+            compared.append(False)
+        elif word == ")" and len(compared) > 1:
+            compared.pop()
+        last = word
 
 
 def split(text: str) -> list[str]:

@@ -23,7 +23,7 @@ class Runs:
     """The runs in a folder that fit a question, as they stood when they were opened.
 
     Attributes:
-        root: the folder.
+        root: what their folders are relative to: the folder, or the results that a study is of.
         rows: of each run what the catalogue knows, by column; None for what a run does not have.
         kinds: the columns, and whether each is a `word` of the spec, a `flag` (true or false) or a `value`.
 
@@ -96,15 +96,16 @@ class Runs:
 
 
 def open_runs(path: Path | str, where: str | None = None, *, also: Sequence[str] = ()) -> Runs:
-    """Return the runs in `path` and below.
+    """Return the runs in `path` and below, or those of a study.
 
     Args:
-        path: folder of results.
+        path: folder of results, or of a study (its `study.json` names the runs).
         where: which of them, as for `limen ls`: `lr > 0.1 and status == 'finished'`. All if None.
         also: expressions of the columns, such as `sharpness/threshold`; each row has their values too.
 
     Raises:
         InputError: there is no such folder, or `where` is no expression of the columns.
+        StoreError: the folder is a study's, which cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -112,7 +113,7 @@ def open_runs(path: Path | str, where: str | None = None, *, also: Sequence[str]
     catalogue = Catalogue(path)
     readable = "error is null" if where is None else f"error is null and ({where})"
     rows = catalogue.table(readable, also) if len(catalogue) else []
-    return Runs(path, rows, catalogue.columns)
+    return Runs(catalogue.root, rows, catalogue.columns)
 
 
 def gather(paths: Sequence[str], where: str | None = None, *, also: Sequence[str] = ()) -> Runs:
@@ -131,7 +132,7 @@ def gather(paths: Sequence[str], where: str | None = None, *, also: Sequence[str
     for runs, home in zip(opened, homes, strict=True):
         kinds |= runs.kinds
         for row in runs.rows:
-            place = (home / row["run"]).relative_to(common).as_posix()
+            place = Path(os.path.relpath(home / row["run"], common)).as_posix()
             rows.setdefault(place, {**row, "run": place})
     if not rows:
         fitting = "" if where is None else f" that fits {where!r}"

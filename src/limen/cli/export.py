@@ -14,7 +14,7 @@ def register(app: App) -> None:
 
 
 def export(
-    *runs: Annotated[str, Parameter(help="Folders of runs, or of many runs.", required=True)],
+    *runs: Annotated[str, Parameter(help="Folders of runs, of many runs, or of studies.", required=True)],
     to: Annotated[Literal["npz", "csv", "parquet", "netcdf", "torch"], Parameter(help="Which format.")],
     output: Annotated[
         str | None,

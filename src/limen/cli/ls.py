@@ -24,7 +24,7 @@ def register(app: App) -> None:
 
 def ls(
     results: Annotated[
-        str | None, Parameter(help="Folder of results (default: $RESULTS, else results).")
+        str | None, Parameter(help="Folder of results, or of a study (default: $RESULTS, else results).")
     ] = None,
     *,
     where: Annotated[

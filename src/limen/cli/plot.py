@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from limen.errors import InputError
+
+if TYPE_CHECKING:
+    from limen.store import Run
 
 
 def register(app: App) -> None:
@@ -19,7 +22,10 @@ def register(app: App) -> None:
 def plot(
     *runs: Annotated[
         str,
-        Parameter(help="Folders of runs, overlaid; with --over, folders of many runs too.", required=True),
+        Parameter(
+            help="Folders of runs or of studies, overlaid; with --over, folders of many runs too.",
+            required=True,
+        ),
     ],
     output: Annotated[
         str | None,
@@ -67,13 +73,25 @@ def plot(
     for name, given in (("quantity", quantity), ("where", where)):
         if given is not None:
             raise InputError(f"{name}: it goes with --over, as in --over lr --{name} {given!r}.")
-    from limen import store
     from limen.plots import curves
 
     target = Path(output) if output is not None else Path(runs[0]) / "curves.png"
-    curves([store.open_run(Path(folder)) for folder in runs], target, x=x, distance=distance)
+    curves([run for folder in runs for run in _opened(Path(folder))], target, x=x, distance=distance)
     print(target)
     return 0
+
+
+def _opened(folder: Path) -> list[Run]:
+    """Return the run in `folder`, or those of the study there."""
+    from limen import store
+    from limen.catalogue import open_runs, walk
+
+    if walk.study(folder) is None:
+        return [store.open_run(folder)]
+    runs = list(open_runs(folder))
+    if not runs:
+        raise InputError(f"no run of the study {folder} has begun; `limen sweep status {folder}` says more.")
+    return runs
 
 
 def _study(

@@ -87,6 +87,22 @@ def test_diverged_runs_are_marked_and_enter_no_mean(tmp_path):
     assert crosses.get_xdata().tolist() == [0.4, 0.8]
 
 
+@pytest.mark.parametrize("status", ["interrupted", "failed", "running"])
+def test_runs_that_are_not_over_enter_no_mean_and_are_counted(tmp_path, status):
+    root = made(tmp_path)
+    whole = [over(limen.open_runs(root), [word]) for word in ("lr", "seed")]
+    for seed in (3, 4):
+        make(root / f"{seed}", [1e3, 1e3], [9.0], lr=0.4, seed=seed, status=status, model={"width": 16})
+    edge, curves = (over(limen.open_runs(root), [word]) for word in ("lr", "seed"))
+    assert points(edge.axes[0]) == points(whole[0].axes[0])
+    lines = zip(curves.axes[0].get_lines(), whole[1].axes[0].get_lines(), strict=True)
+    assert all(np.array_equal(a.get_ydata(), b.get_ydata()) for a, b in lines)
+    for figure in (edge, curves):
+        assert figure.get_suptitle().endswith("2 of 11 runs left out: not finished")
+    with pytest.raises(InputError, match="none of these 2 runs has finished or diverged"):
+        over(limen.open_runs(root, "seed > 2"), ["lr"])
+
+
 def test_a_heat_map_has_means_in_its_cells(tmp_path):
     root = made(tmp_path, widths=(16, 32))
     figure = over(limen.open_runs(root, "not (lr = 0.4 and model.width = 32)"), ["lr", "model.width"])
@@ -156,7 +172,10 @@ def test_the_command_writes_the_figure_the_same_each_time(tmp_path, capsys, word
         (["--over", "lr,model.width,loss"], "expected one word, two, or seed"),
         (["--over", "lr,lr"], "expected one word, two, or seed"),
         (["--over", "lr", "--quantity", "trainloss"], "Did you mean 'train_loss'"),
-        (["--over", "lr", "--quantity", "crossing"], "none of these 1 runs has a finite 'crossing'"),
+        (
+            ["--over", "lr", "--quantity", "crossing"],
+            "none of these 1 runs has finished with a finite 'crossing'",
+        ),
         (["--over", "lr", "--where", "lr > 5"], "no run that fits 'lr > 5'"),
         (["--over", "lr", "--x", "time"], "--x step or time with seed alone"),
         (["--over", "seed", "--quantity", "lr"], "other than seed"),

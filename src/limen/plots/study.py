@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,15 @@ from limen.catalogue.runs import Runs
 from limen.errors import InputError, nearest
 from limen.plots.labels import SPEAKING, TITLE, WATCHING
 from limen.plots.save import format_of, save
-from limen.plots.style import styled
+from limen.plots.style import GREY, styled
 
 REPLICATES = "seed"
 """The word in which replicates differ."""
 
 EDGE = "edge"
+OVER = ("finished", "diverged")
+"""States of the runs that are drawn; the others' last value is not that of their end."""
+
 RATIOS = (EDGE, "sharpness/threshold")
 """Quantities that are 1 at the edge of stability."""
 
@@ -37,6 +41,8 @@ def over(
 ) -> Figure:
     """Draw runs over what differs between them; those that differ in the seed alone are replicates.
 
+    Runs that have neither finished nor diverged (running, interrupted, failed) are left out; the heading says how many.
+
     One axis: the quantity against it, mean ± standard deviation over replicates. Two: a heat map of the mean. With
     `seed` among them: mean ± standard deviation of the loss, the accuracy and sharpness / threshold over training.
 
@@ -52,7 +58,7 @@ def over(
         The figure, one column (3.5 inches) wide.
 
     Raises:
-        InputError: an axis is no word of these runs, there are too many, or no run has the quantity.
+        InputError: an axis is no word of these runs, there are too many, no run is over, or none has the quantity.
         StoreError: the file cannot be written.
     """
     from limen.plots.study_axis import against
@@ -63,6 +69,11 @@ def over(
         format_of(Path(path))
     if not len(runs):
         raise InputError("no run to draw.")
+    given, runs = len(runs), replace(runs, rows=[row for row in runs.rows if row["status"] in OVER])
+    if not len(runs):
+        raise InputError(
+            f"none of these {given} runs has finished or diverged; `limen ls` says how they stand."
+        )
     words = [name for name, kind in runs.kinds.items() if kind != "value"]
     for axis in axes:
         if axis not in words:
@@ -82,6 +93,9 @@ def over(
         raise InputError(f"over: expected one word, two, or {REPLICATES}, got {', '.join(axes)!r}.")
     with styled():
         figure = draw()
+        if len(runs) < given:
+            left = f"{given - len(runs)} of {given} runs left out: not finished"
+            figure.suptitle("\n".join(filter(None, [figure.get_suptitle(), left])), color=GREY)
         if path is not None:
             save(figure, Path(path))
     return figure
@@ -146,8 +160,8 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def measured(rows: Sequence[Row], quantity: str) -> list[float]:
-    """Return the finite values of a quantity among runs that have not diverged."""
-    found = [row.get(quantity) for row in rows if row["status"] != "diverged"]
+    """Return the finite values of a quantity among runs that have finished."""
+    found = [row.get(quantity) for row in rows if row["status"] == "finished"]
     return [float(value) for value in found if isinstance(value, (int, float)) and np.isfinite(value)]
 
 
@@ -160,9 +174,7 @@ def require(runs: Runs, quantity: str) -> None:
     if measured(runs.rows, quantity):
         return
     how = " Measure it: run again with --neigs 1 --eig_freq 10." if quantity in RATIOS else ""
-    raise InputError(
-        f"none of these {len(runs)} runs has a finite {quantity!r} without having diverged.{how}"
-    )
+    raise InputError(f"none of these {len(runs)} runs has finished with a finite {quantity!r}.{how}")
 
 
 def seeds(rows: Sequence[Sequence[Row]]) -> str:

@@ -17,13 +17,13 @@ from limen.config import GDSpec, build
 from limen.dynamics.gd import GD
 from limen.dynamics.nesterov import Nesterov
 from limen.dynamics.polyak import Polyak
-from limen.ensemble import groups, launch_together, rule, states
+from limen.ensemble import block, groups, launch_together, rule, states
 from limen.errors import InputError, StoreError
 from limen.launch import launch
 from limen.objectives import Supervised
 from limen.objectives.batched import Batched
 from limen.probes import Eigs
-from limen.store import lock
+from limen.store import lock, open_run
 from limen.store.lines import Rows, encode, encode_rows
 from limen.types import Mark, Need, State
 
@@ -213,15 +213,24 @@ def _signal_at(step):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_all_are_interrupted_and_go_on(tmp_path, lost):
+def test_all_are_interrupted_and_go_on(tmp_path, monkeypatch, lost):
+    advance = block.advance
     words = {"max_steps": 60, "checkpoint_freq": 10, "neigs": 1, "eig_freq": 20}
     whole = launch_together(study(tmp_path / "whole", **words))
     stopped = launch_together(study(tmp_path / "cut", **words), listen=_signal_at(20))
     assert {run.status for run in stopped} == {"interrupted"}
     assert {run.info["reached"] for run in stopped} == {30}
-    if lost:  # this one stands elsewhere: it goes on by itself
+    if lost:  # this one stands elsewhere: it catches up
         (stopped[1].folder / "checkpoints" / "30.pt").unlink()
+    seen = []
+
+    def noting(objective, dynamics, probes, state, first, stop, asked):
+        seen.append((first, len(state.w)))
+        return advance(objective, dynamics, probes, state, first, stop, asked)
+
+    monkeypatch.setattr(block, "advance", noting)
     resumed = launch_together(study(tmp_path / "cut", **words))
+    assert seen == [(20, 1)] * lost + [(30, 4), (40, 4), (50, 4)]
     assert [run.info["resumed"][0]["step"] for run in resumed] == [30, 20 if lost else 30, 30, 30]
     for a, b in zip(whole, resumed, strict=True):
         assert b.status == "finished"
@@ -229,6 +238,56 @@ def test_all_are_interrupted_and_go_on(tmp_path, lost):
         np.testing.assert_allclose(a.series("train_loss").values, b.series("train_loss").values, rtol=1e-5)
     again = launch_together(study(tmp_path / "cut", **words))
     assert [run.info["ended"] for run in again] == [run.info["ended"] for run in resumed]
+
+
+def test_a_signal_while_some_catch_up_ends_all_where_they_stand(tmp_path):
+    words = {"max_steps": 60, "checkpoint_freq": 10}
+    stopped = launch_together(study(tmp_path, **words), listen=_signal_at(20))
+    for path in (stopped[0].folder / "checkpoints").iterdir():
+        path.unlink()
+    again = launch_together(study(tmp_path, **words), listen=_signal_at(0))
+    assert [run.status for run in again] == ["interrupted"] * 4
+    assert [run.info["reached"] for run in again] == [10, 30, 30, 30]
+    done = launch_together(study(tmp_path, **words))
+    assert [run.status for run in done] == ["finished"] * 4
+    assert all(len(lines(run)) == 60 for run in done)
+
+
+def test_run_json_tells_a_mixed_history(tmp_path):
+    words = {"lrs": (0.05,), "checkpoint_freq": 10}
+    (alone,) = (launch(one) for one in study(tmp_path, seeds=(0,), **words))
+    assert alone.info["ensemble"] is None
+    specs = study(tmp_path, seeds=(0, 1, 2), max_steps=60, **words)
+    stopped = launch_together([*specs[1:]], listen=_signal_at(20))
+    assert [run.info["ensemble"]["members"] for run in stopped] == [2, 2]
+    together = launch_together(specs, listen=_signal_at(35))
+    assert {run.info["ensemble"]["members"] for run in together} == {3}
+    assert "ensemble was nothing, now {" in together[0].notes[-1]
+    assert "ensemble.members was 2, now 3" in together[1].notes[-1]
+    one = launch(specs[2], resume=True)
+    assert (one.status, one.info["ensemble"]) == ("finished", None)
+    assert 'ensemble was {"members": 3' in one.notes[-1]
+    rest = launch_together(specs)
+    assert [run.info["ensemble"] and run.info["ensemble"]["members"] for run in rest] == [2, 2, None]
+    longer = [dataclasses.replace(one, max_steps=70) for one in specs[:1]]
+    assert launch_together([*longer, dataclasses.replace(specs[1], max_steps=70)])[0].status == "finished"
+
+
+def test_runs_that_go_on_keep_their_own_mode_of_products(tmp_path):
+    words = {"lrs": (0.05,), "max_steps": 60, "checkpoint_freq": 10}
+    modes = ("highest", "medium", "highest", "medium")
+    before = torch.get_float32_matmul_precision()
+    try:
+        for number, mode in enumerate(modes):
+            (one,) = study(tmp_path, seeds=(number,), **words)
+            launch(dataclasses.replace(one, max_steps=20), matmul=mode)
+        runs = launch_together(study(tmp_path, seeds=range(5), **words), matmul="high")
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert [run.info["matmul"] for run in runs] == [*modes, "high"]
+    assert [run.status for run in runs] == ["finished"] * 5
+    assert [run.info["ensemble"] and run.info["ensemble"]["members"] for run in runs] == [2, 2, 2, 2, None]
+    assert not any("matmul" in note for run in runs for note in run.notes)
 
 
 def test_a_probe_that_raises_ends_its_member_alone(tmp_path, monkeypatch):
@@ -253,6 +312,7 @@ def test_a_folder_that_another_writes_is_named_and_the_others_run(tmp_path):
     with lock.writing(folders[1]), pytest.raises(StoreError, match="seed_1"):
         launch_together(specs)
     assert [(folder / "train_loss_final").exists() for folder in folders] == [True, False, True]
+    assert {open_run(folder).info["ensemble"]["members"] for folder in folders[::2]} == {2}
 
 
 def test_what_cannot_advance_together_is_refused(tmp_path):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limen import git, store
 from limen.config import Built, Spec, build
 from limen.errors import StoreError
+from limen.types import Event
 
 if TYPE_CHECKING:
     import torch
 
     from limen.store import Run
+    from limen.store.session import FilesOf
     from limen.store.writer import Listen, Tell
+
+TRAINING = ("train", "finetune")
+"""Commands that publish weights and curves as the published training does."""
 
 
 def launch(
@@ -53,12 +59,40 @@ def launch(
         info=info,
         resume=resume,
         overwrite=overwrite,
-        checkpoint_freq=spec.checkpoint_freq,
-        save_freq=spec.save_freq,
-        save_model=spec.save_model,
-        listen=listen,
+        checkpoint_freq=built.keeping.checkpoint_freq,
+        save_freq=built.keeping.save_freq,
+        save_model=built.keeping.save_model,
+        files_of=_files(spec, built),
+        listen=_heard(spec, built, listen),
         tell=tell,
     )
+
+
+def _files(spec: Spec, built: Built) -> FilesOf:
+    """Return what makes the published files of a spec's command."""
+    from limen.store.published import Published
+    from limen.store.training_files import TrainingFiles
+
+    if spec.COMMAND not in TRAINING:
+        return Published
+    return functools.partial(TrainingFiles, experiment=built.experiment, info=built.info)
+
+
+def _heard(spec: Spec, built: Built, listen: Listen | None) -> Listen | None:
+    """Return `listen`, and what the spec's own loggers hear."""
+    asked = spec.to_dict().get("loggers", {}).get("wandb")
+    if asked is None:
+        return listen
+    from limen.store.wandb_log import WandbLog
+
+    log = WandbLog(asked, built.folder, spec.to_dict())
+
+    def both(event: Event) -> None:
+        log(event)
+        if listen is not None:
+            listen(event)
+
+    return both
 
 
 def begun(folder: Path) -> Run | None:
@@ -72,7 +106,7 @@ def begun(folder: Path) -> Run | None:
 def surroundings(
     device: torch.device, before: Run | None = None, matmul: str | None = None
 ) -> dict[str, Any]:
-    """Set how `device` computes, and return what run.json says of it: matmul mode, state of the repository.
+    """Set how `device` computes, and return what run.json says: matmul mode, no ensemble, state of the repository.
 
     Args:
         device: what the run is on.
@@ -86,4 +120,4 @@ def surroundings(
     used = choose_matmul_mode(device) if mode is None else set_matmul_mode(mode)
     if device.type == "cuda":
         use_deterministic_kernels()
-    return {"matmul": used, "git": git.state()}
+    return {"matmul": used, "ensemble": None, "git": git.state()}

@@ -62,7 +62,7 @@ def follow(
     interrupts: Interrupts,
     listen: Listen,
 ) -> None:
-    """Advance members that stand at one step to their ends, and keep what is seen on the way.
+    """Advance members to their ends, and keep what is seen on the way; those behind first catch up with the next.
 
     The numbers of a member's dynamics are in its state, so the first member's rule is everyone's. A member that
     diverges, reaches its goal or fails (a disk that is full, a probe that raises) ends there; the others go on.
@@ -77,24 +77,36 @@ def follow(
     Raises:
         KeyboardInterrupt: a second signal came; the caller abandons the members that are still open.
     """
-    members = list(members)
-    experiment, step = members[0].experiment, members[0].session.mark.step
+    experiment = members[0].experiment
     together = [probe for probe in experiment.probes if type(probe) in READ]
     periods = [
         every for every in (*boundaries, *(probe.schedule.every for probe in members[0].alone)) if every > 0
     ]
-    state = states.stack([member.session.mark.state for member in members])
     goals = experiment.stop
     if not isinstance(goals, Goals):
         raise InputError(f"members that advance together stop by Goals, got {goals!r}. Use --ensemble off.")
-    while step < experiment.steps and any(member.open for member in members):
-        if 2 * sum(member.open for member in members) <= len(members):
-            index = [i for i, member in enumerate(members) if member.open]
-            state, members = states.some(state, index), [members[i] for i in index]
+    here: list[Member] = []
+    ahead = sorted(members, key=_step)
+    state, step = None, 0
+    while ahead or any(member.open for member in here):
+        if not any(member.open for member in here):
+            here, state, step = [], None, _step(ahead[0])
+        if arrived := [member for member in ahead if _step(member) == step]:
+            more = states.stack([member.session.mark.state for member in arrived])
+            state = more if state is None else states.join(state, more)
+            here, ahead = [*here, *arrived], ahead[len(arrived) :]
+        assert state is not None  # somebody is here
+        if step >= experiment.steps:
+            _end_all(here, state, step, End(Status.FINISHED, f"all {experiment.steps} steps done"), listen)
+            continue
+        if 2 * sum(member.open for member in here) <= len(here):
+            index = [i for i, member in enumerate(here) if member.open]
+            state, here = states.some(state, index), [here[i] for i in index]
         stop = min(
             experiment.steps,
             step + blocks.size(state, BLOCK_BYTES, BLOCK_STEPS),
             *(step - step % every + every for every in periods),
+            *map(_step, ahead[:1]),
         )
         with interrupts.may_raise():
             block = blocks.advance(
@@ -107,7 +119,7 @@ def follow(
                 lambda: interrupts.asked is not None,
             )
         diverged, reached = block.diverged(), block.reached(goals)
-        for i, member in enumerate(members):
+        for i, member in enumerate(here):
             if member.open:
                 with _guarded(member):
                     end = _keep(member, objective, block, i, diverged[i], reached[i], interrupts)
@@ -116,11 +128,19 @@ def follow(
                         _end(member, end, listen)
         state, step = block.states[-1], block.stop
         if interrupts.asked and step < experiment.steps:
-            why = f"{interrupts.asked} before step {step}; --resume goes on"
-            _end_all(members, state, step, End(Status.INTERRUPTED, why), listen)
+            _end_all(here, state, step, _interrupted(interrupts, step), listen)
+            for member in ahead:
+                with _guarded(member):
+                    _end(member, _interrupted(interrupts, _step(member)), listen)
             return
-    last = max(step, experiment.steps)
-    _end_all(members, state, last, End(Status.FINISHED, f"all {experiment.steps} steps done"), listen)
+
+
+def _step(member: Member) -> int:
+    return member.session.mark.step
+
+
+def _interrupted(interrupts: Interrupts, step: int) -> End:
+    return End(Status.INTERRUPTED, f"{interrupts.asked} before step {step}; --resume goes on")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from limen.config import Built, Spec, build
 from limen.ensemble.follow import Listen, Member, follow
@@ -13,11 +15,12 @@ from limen.errors import InputError, LimenError
 from limen.launch import begun, launch, surroundings
 from limen.objectives import Supervised
 from limen.objectives.batched import Batched
-from limen.store import Run, open_run
+from limen.store import Run, manifest, open_run
 from limen.store.interrupts import Interrupts
 from limen.store.session import SHARE
 from limen.store.writer import abandon, opened
 from limen.store.writer import follow as follow_alone
+from limen.types import Status
 
 
 def launch_together(
@@ -32,10 +35,11 @@ def launch_together(
 ) -> list[Run]:
     """Run `specs`, one of `groups`, as one computation; record each in its own folder and return the runs.
 
-    A run's `run.json` says under `ensemble` how many advanced together, in which mode and by which kernel. Members
-    that have ended are left as they are; those to be resumed advance together with the ones that stand at the same
-    step. One alone is run as the single command runs it. A member that diverges, reaches its goal or fails ends by
-    itself: `Run.status` says how. The first signal to stop ends all with a checkpoint.
+    A run's `run.json` says under `ensemble` how many have advanced together since it began or was last resumed, in
+    which mode and by which kernel; null is for one alone, which is run as the single command runs it. Members that have
+    ended are left as they are; of those to be resumed the ones behind catch up first. Runs that began with different
+    modes of float32 products keep them, and advance in an ensemble for each mode. A member that diverges, reaches its
+    goal or fails ends by itself: `Run.status` says how. The first signal to stop ends all with a checkpoint.
 
     Args:
         specs: they differ in lr, beta and seed alone.
@@ -55,35 +59,20 @@ def launch_together(
         return [launch(specs[0], resume=resume, overwrite=overwrite, matmul=matmul, listen=hear, tell=tell)]
     built = [build(spec) for spec in specs]
     objective = _shared(specs, built)
-    before = next((run for part in built if resume and (run := begun(part.folder))), None)
-    around = surroundings(objective.device, before, matmul)
-    ensemble = {"members": len(specs), "mode": mode, "kernel": objective.kernel}
+    before = [begun(part.folder) if resume else None for part in built]
+    new = surroundings(objective.device, None, matmul)["matmul"]
+    parts: dict[str, list[int]] = {new: []}  # first: where a signal ends this part, all runs have begun
+    for number, run in enumerate(before):
+        parts.setdefault(new if run is None else run.info.get("matmul") or new, []).append(number)
+    group = _Group(specs, built, objective, resume, overwrite, listen or _silent, tell or _silent)
     refused: list[LimenError] = []
-    members: list[Member] = []
-    with contextlib.ExitStack() as stack:
-        for number, (spec, part) in enumerate(zip(specs, built, strict=True)):
-            info = {**part.info, **around, "ensemble": ensemble}
-            folder = opened(
-                part.folder,
-                part.experiment,
-                spec=spec.to_dict(),
-                info=info,
-                resume=resume,
-                overwrite=overwrite,
-                checkpoint_freq=spec.checkpoint_freq,
-                save_freq=spec.save_freq,
-                share=SHARE / len(specs),
-                tell=tell,
-            )
-            try:
-                session = stack.enter_context(folder)
-            except LimenError as error:
-                refused.append(error)
-                continue
-            if session is not None:
-                members.append(Member(number, session, part.experiment, spec.save_model))
-        boundaries = (specs[0].checkpoint_freq, specs[0].save_freq)
-        _run(members, objective, boundaries, listen or _silent, tell or _silent)
+    with Interrupts(tell or _silent) as interrupts:
+        for used, numbers in parts.items():
+            if not interrupts.asked:
+                going = sum(_goes_on(before[number], specs[number], built[number]) for number in numbers)
+                told = {"members": going, "mode": mode, "kernel": objective.kernel} if going > 1 else None
+                around = {**surroundings(objective.device, None, used), "ensemble": told}
+                refused += group.run(numbers, around, interrupts)
     if refused:
         for other in refused[1:]:
             refused[0].add_note(str(other))
@@ -91,20 +80,67 @@ def launch_together(
     return [open_run(part.folder) for part in built]
 
 
-def _run(
-    members: Sequence[Member],
-    objective: Batched,
-    boundaries: Sequence[int],
-    listen: Listen,
-    tell: Callable[[str], object],
-) -> None:
-    with Interrupts(tell) as interrupts:
+def _goes_on(before: Run | None, spec: Spec, part: Built) -> bool:
+    """Whether something is left to do for a run, as `store` will find once it holds its folder."""
+    if before is None or before.status not in (Status.FINISHED, Status.DIVERGED):
+        return True
+    same = before.spec == manifest.plain(spec.to_dict(), "spec")
+    enough = same or before.info.get("reached", 0) >= part.experiment.steps
+    return not (enough or before.status is Status.DIVERGED)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What all parts of an ensemble share."""
+
+    specs: Sequence[Spec]
+    built: Sequence[Built]
+    objective: Batched
+    resume: bool
+    overwrite: bool
+    listen: Listen
+    tell: Callable[[str], object]
+
+    def run(
+        self, numbers: Sequence[int], around: Mapping[str, Any], interrupts: Interrupts
+    ) -> list[LimenError]:
+        """Run some of the specs to their ends; return why some could not be opened."""
+        refused: list[LimenError] = []
+        members: list[Member] = []
+        with contextlib.ExitStack() as stack:
+            for number in numbers:
+                spec, part = self.specs[number], self.built[number]
+                folder = opened(
+                    part.folder,
+                    part.experiment,
+                    spec=spec.to_dict(),
+                    info={**part.info, **around},
+                    resume=self.resume,
+                    overwrite=self.overwrite,
+                    checkpoint_freq=spec.checkpoint_freq,
+                    save_freq=spec.save_freq,
+                    share=SHARE / len(self.specs),
+                    tell=self.tell,
+                )
+                try:
+                    session = stack.enter_context(folder)
+                except LimenError as error:
+                    refused.append(error)
+                    continue
+                if session is not None:
+                    members.append(Member(number, session, part.experiment, spec.save_model))
+            if refused:
+                _tell_how_many(members, around["ensemble"])
+            self._follow(members, interrupts)
+        return refused
+
+    def _follow(self, members: Sequence[Member], interrupts: Interrupts) -> None:
+        boundaries = (self.specs[0].checkpoint_freq, self.specs[0].save_freq)
         try:
-            for level in _levels(members):
-                if len(level) > 1:
-                    follow(level, objective, boundaries, interrupts, listen)
-                else:
-                    _follow_one(level[0], interrupts, listen)
+            if len(members) > 1:
+                follow(members, self.objective, boundaries, interrupts, self.listen)
+            elif members:
+                _follow_one(members[0], interrupts, self.listen)
         except BaseException as error:
             for member in members:
                 if member.open:
@@ -112,12 +148,12 @@ def _run(
             raise
 
 
-def _levels(members: Sequence[Member]) -> list[list[Member]]:
-    """Return members by the step at which they stand, those furthest behind first."""
-    levels: dict[int, list[Member]] = {}
+def _tell_how_many(members: Sequence[Member], ensemble: Mapping[str, Any] | None) -> None:
+    """Have run.json say how many there are, where fewer could be opened than were thought."""
+    told = {**ensemble, "members": len(members)} if ensemble and len(members) > 1 else None
     for member in members:
-        levels.setdefault(member.session.mark.step, []).append(member)
-    return [levels[step] for step in sorted(levels)]
+        member.session.info["ensemble"] = told
+        manifest.save(member.session.folder, member.session.info)
 
 
 def _follow_one(member: Member, interrupts: Interrupts, listen: Listen) -> None:

@@ -31,6 +31,16 @@ def stack(states: Sequence[State]) -> State:
     )
 
 
+def join(state: State, more: State) -> State:
+    """Return the state of the members of both, those of `more` last."""
+    return State(
+        torch.cat([state.w, more.w]),
+        torch.cat([state.t, more.t]),
+        {name: torch.cat([x, more.hyper[name]]) for name, x in state.hyper.items()},
+        {name: torch.cat([x, more.slots[name]]) for name, x in state.slots.items()},
+    )
+
+
 def one(state: State, i: int) -> State:
     """Return a copy of member i's state, on storage of its own: a checkpoint saves whole storages."""
     return _each(state, lambda x: x[i].clone())

@@ -22,6 +22,7 @@ SURROUNDINGS = (
     "threads",
     "deterministic",
     "matmul",
+    "ensemble",
     "physical_batch_size",
 )
 """What may change at a resume, at the price of equality to the last bit."""

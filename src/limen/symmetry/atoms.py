@@ -1,0 +1,94 @@
+"""Atoms: the places of a network that one hidden unit may own, and which of them belong together.
+
+Each dimension of each parameter has one atom a position. An operation that makes two places move together unites
+their atoms (union–find); a *unit* is a class of united atoms. Atom 0 stands for all that no symmetry moves: input
+features, classes, positions.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-any-return"
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FIXED = 0
+FREE = -1
+"""Label of a place that looks the same from every unit, as a constant zero does."""
+
+KEY = 0x9E3779B97F4A7C15 - (1 << 64)  # odd, so that products spread over all of 64 bits
+
+
+def mix(x: Tensor) -> Tensor:
+    """Spread int64 numbers over 64 bits (wrapping), so that sums of them rarely coincide."""
+    x = (x + 1) * KEY
+    x = (x ^ (x >> 29)) * KEY
+    return x ^ (x >> 32)
+
+
+class Atoms:
+    """Union–find over atoms, and what is known of each.
+
+    Attributes:
+        root: the smallest atom of each atom's class, (atoms,).
+        colours: what tells atoms apart that are owned alike: pairs (atoms, colour).
+        members: pairs (block, atom): permuting blocks carries their members along.
+        sign: (atoms, reason): why they do not stay at zero.
+        permutation: (atoms, reason): why they cannot be exchanged.
+    """
+
+    def __init__(self) -> None:
+        self.root = torch.zeros(1, dtype=torch.int64)
+        self.colours: list[tuple[Tensor, Tensor]] = []
+        self.members: list[tuple[Tensor, Tensor]] = []
+        self.sign: list[tuple[Tensor, str]] = []
+        self.permutation: list[tuple[Tensor, str]] = []
+
+    def fresh(self, count: int) -> Tensor:
+        """Return `count` new atoms."""
+        new = torch.arange(len(self.root), len(self.root) + count)
+        self.root = torch.cat([self.root, new])
+        return new
+
+    def find(self, labels: Tensor) -> Tensor:
+        """Return the classes of `labels`; `FREE` stays as it is."""
+        return torch.where(labels < 0, labels, self.root[labels.clamp_min(0)])
+
+    def union(self, a: Tensor, b: Tensor) -> None:
+        """Unite atoms elementwise, where neither is `FREE`."""
+        seen = (a >= 0) & (b >= 0)
+        a, b = a[seen], b[seen]
+        while True:
+            here, there = self.root[a], self.root[b]
+            apart = here != there
+            if not apart.any():
+                return
+            low, high = torch.minimum(here, there)[apart], torch.maximum(here, there)[apart]
+            self.root = self.root.scatter_reduce(0, high, low, "amin")
+            self._shorten()
+
+    def _shorten(self) -> None:
+        while not torch.equal(shorter := self.root[self.root], self.root):
+            self.root = shorter
+
+    def fix(self, labels: Tensor) -> None:
+        """Take the units of `labels` from the hidden ones."""
+        labels = labels.unique()
+        self.union(labels, torch.full_like(labels, FIXED))
+
+    def colour(self, labels: Tensor, colours: Tensor) -> None:
+        """Tell apart the units of `labels` by `colours` (int64, like `labels`)."""
+        seen = labels > 0
+        self.colours.append((labels[seen], colours[seen]))
+
+    def join(self, blocks: Tensor, labels: Tensor) -> None:
+        """Make `labels` members of `blocks`, elementwise."""
+        seen = (labels > 0) & (blocks > 0)
+        self.members.append((blocks[seen], labels[seen]))
+
+    def break_sign(self, labels: Tensor, why: str) -> None:
+        """Say why the units of `labels` do not stay where all that belongs to them is zero."""
+        self.sign.append((labels[labels > 0].unique(), why))
+
+    def break_permutation(self, labels: Tensor, why: str) -> None:
+        """Say why the units of `labels` are not exchangeable."""
+        self.permutation.append((labels[labels > 0].unique(), why))

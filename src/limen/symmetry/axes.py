@@ -1,0 +1,386 @@
+"""Which unit each number of a tensor belongs to, through products, sums and reductions.
+
+A tensor has *layers* of labels, each a tensor of atoms that is broadcast over the dimensions along which it does not
+vary. The activations of a convolution (n, C, H, W) have one layer (1, C, 1, 1); a weight matrix has two, one for its
+rows and one for its columns. Contractions (linear maps, convolutions, attention) are elementwise products of
+broadcast tensors that are then summed over a dimension, so that two rules carry everything:
+
+* `elementwise`: where layers of two tensors vary along the same dimensions, their atoms are united. Where one tells
+  heads (or groups of channels) apart and the other the units inside them, the units become members of the *block*.
+* `reduce`: a layer that varies along a summed dimension ends there. Its units stay exchangeable, as a sum does not
+  know an order; if it also varies along a kept dimension, the kept positions become blocks.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-any-return"
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limen.symmetry.atoms import FIXED, FREE, Atoms
+from limen.symmetry.vanishing import NEVER
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Labels of one family of units on a tensor.
+
+    Attributes:
+        labels: atoms, with as many dimensions as the tensor, of size 1 where they do not vary.
+        order: with which the tensor vanishes when a unit does (see `vanishing`).
+        block: whether the labels are of blocks (heads, groups of channels), which have units as members.
+        why: which operation made it not vanish.
+        source: (parameter, layer) where the tensor is a parameter that was only moved.
+    """
+
+    labels: Tensor
+    order: int = 1
+    block: bool = False
+    why: str = ""
+    source: tuple[str, int] | None = None
+
+    @property
+    def support(self) -> frozenset[int]:
+        """The dimensions along which the labels vary."""
+        return frozenset(d for d, size in enumerate(self.labels.shape) if size > 1)
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a tensor: its shape, its layers, and its numbers if nothing can change them."""
+
+    shape: tuple[int, ...]
+    layers: tuple[Layer, ...] = ()
+    constant: Tensor | None = None
+
+    @property
+    def zero(self) -> bool:
+        """Whether it is a constant zero."""
+        return self.constant is not None and not self.constant.any()
+
+    def aligned(self, ndim: int) -> Value:
+        """Return the value with dimensions of size 1 in front, up to `ndim`."""
+        more = (1,) * (ndim - len(self.shape))
+        layers = [
+            replace(layer, labels=layer.labels.reshape(*more, *layer.labels.shape)) for layer in self.layers
+        ]
+        constant = None if self.constant is None else self.constant.reshape(*more, *self.shape)
+        return Value((*more, *self.shape), tuple(layers), constant)
+
+    def mapped(self, move: Callable[[Tensor], Tensor]) -> Value:
+        """Return the value of a tensor whose numbers `move` has put elsewhere."""
+
+        def moved(layer: Layer) -> Layer:
+            return replace(layer, labels=squash(move(layer.labels.expand(self.shape))))
+
+        if self.constant is not None:
+            constant = move(self.constant)
+            return Value(tuple(constant.shape), (), constant)
+        shape = tuple(move(torch.zeros(()).expand(self.shape)).shape)
+        return Value(shape, tuple(moved(layer) for layer in self.layers))
+
+    def with_order(self, order: Callable[[int], int], why: str) -> Value:
+        """Return the value with other orders of vanishing; `why` is kept where one falls to 0."""
+        layers = [
+            replace(
+                layer,
+                order=(k := order(layer.order)),
+                why=why if k == 0 < layer.order else layer.why,
+                source=None,
+            )
+            for layer in self.layers
+        ]
+        return Value(self.shape, tuple(layers))
+
+
+def squash(labels: Tensor) -> Tensor:
+    """Give size 1 to the dimensions along which `labels` does not vary."""
+    for d in range(labels.ndim):
+        first = labels.narrow(d, 0, 1) if labels.shape[d] else labels
+        if labels.shape[d] > 1 and (labels.stride(d) == 0 or torch.equal(labels, first.expand_as(labels))):
+            labels = first
+    return labels
+
+
+def varies(value: Value, dims: Iterable[int]) -> bool:
+    """Whether the tensor's numbers may differ along some of `dims`."""
+    dims = [d for d in dims if value.shape[d] > 1]
+    if value.constant is None or not dims:
+        return bool(dims)
+    return any(squash(value.constant).shape[d] > 1 for d in dims)
+
+
+class Axes:
+    """The rules, and the atoms that they unite."""
+
+    def __init__(self, atoms: Atoms) -> None:
+        self.atoms = atoms
+
+    def settle(self, value: Value) -> Value:
+        """Bring the labels up to date; layers of a single unit end."""
+        layers = []
+        for layer in value.layers:
+            labels = squash(self.atoms.find(layer.labels))
+            layer = replace(layer, labels=labels)
+            if layer.support:
+                layers.append(layer)
+            elif not layer.block:
+                self.atoms.fix(labels.reshape(-1))
+        return replace(value, layers=tuple(layers))
+
+    def elementwise(
+        self, shape: Sequence[int], values: Sequence[Value], order: Callable[[list[int]], int], why: str
+    ) -> Value:
+        """Return the value of an elementwise operation.
+
+        Args:
+            shape: of the result.
+            values: of the tensors that are broadcast together.
+            order: the result's order of vanishing, from those of the tensors.
+            why: how to name the operation where it does not map 0 to 0.
+        """
+        values = [self.settle(value.aligned(len(shape))) for value in values]
+        families = self._meet(values, why)
+        layers = []
+        for family in families:
+            orders = [family.order_of(k, value) for k, value in enumerate(values)]
+            k = order(orders)
+            before = next((layer.why for layer in family.layers if layer.why), "")
+            labels = squash(self.atoms.find(family.labels()))
+            reason = before if k or before else why
+            layers.append(Layer(labels, k, family.block, reason))
+        result = self.settle(Value(tuple(shape), tuple(layers)))
+        return replace(result, layers=_distinct(result.layers))
+
+    def _meet(self, values: Sequence[Value], why: str) -> list[Family]:
+        """Unite, join or fix what meets; return the layers of the result, each with those that made it."""
+        families: list[Family] = []
+        for k, value in enumerate(values):
+            for layer in value.layers:
+                partners = []
+                for j, other in enumerate(values):
+                    if j == k:
+                        continue
+                    near = [x for x in other.layers if x.support & layer.support]
+                    partners += [(j, x) for x in near]
+                    if not near and varies(other, layer.support):
+                        self._against(layer, other, why)
+                families.append(Family(layer, k, partners))
+        merged: list[Family] = []
+        for family in families:
+            for home in merged:
+                if self._together(home, family):
+                    break
+            else:
+                merged.append(family)
+        return merged + self._shared(values)
+
+    def _against(self, layer: Layer, other: Value, why: str) -> None:
+        """Meet numbers that differ along the layer and belong to no unit."""
+        if other.zero:
+            return
+        if other.constant is None:
+            self.atoms.fix(layer.labels.reshape(-1))
+        else:
+            reason = f"{why} meets each unit with another fixed number, so no two are alike"
+            self.atoms.break_permutation(layer.labels, reason)
+
+    def _together(self, home: Family, family: Family) -> bool:
+        """Unite or join two layers that lie on the same dimensions; whether one layer remains of them."""
+        a, b = home.layers[0], family.layers[0]
+        if home.places[0] == family.places[0] or not a.support & b.support:
+            return False
+        nested = a.support <= b.support or b.support <= a.support
+        if not nested:
+            return False
+        left, right = torch.broadcast_tensors(a.labels, b.labels)
+        pairs = torch.stack([left.reshape(-1), right.reshape(-1)]).unique(dim=1)
+        left, right = pairs
+        if a.block == b.block or _one_to_one(left, right):
+            self.atoms.union(left, right)
+            home.layers.append(b)
+            home.places.append(family.places[0])
+            home.block = home.block and family.block
+            return True
+        if a.block:
+            self.atoms.join(left, right)
+            home.members.append((family.places[0], b))
+        else:
+            self.atoms.join(right, left)
+            family.members.append((home.places[0], a))
+        return False
+
+    def _shared(self, values: Sequence[Value]) -> list[Family]:
+        """Make blocks of the positions that two layers share when each varies along more as well."""
+        found: list[Family] = []
+        for k, value in enumerate(values):
+            for j, other in enumerate(values[:k]):
+                for a in value.layers:
+                    for b in other.layers:
+                        common = a.support & b.support
+                        if (
+                            a.block
+                            or b.block
+                            or not common
+                            or a.support <= b.support
+                            or b.support <= a.support
+                        ):
+                            continue
+                        blocks = self._blocks_of(a.labels, common)
+                        for layer in (a, b):
+                            self.atoms.join(*torch.broadcast_tensors(blocks, layer.labels))
+                        family = Family(Layer(blocks, 0, True), -1, [])
+                        family.members += [(k, a), (j, b)]
+                        found.append(family)
+        return found
+
+    def _blocks_of(self, labels: Tensor, kept: frozenset[int]) -> Tensor:
+        """Return fresh atoms for the positions along `kept`, the same where the labels are."""
+        order = sorted(kept) + [d for d in range(labels.ndim) if d not in kept]
+        front = labels.permute(order)
+        count = math.prod(front.shape[: len(kept)])
+        _, which = front.reshape(count, -1).unique(dim=0, return_inverse=True)
+        fresh = self.atoms.fresh(int(which.max()) + 1)
+        shape = [labels.shape[d] if d in kept else 1 for d in range(labels.ndim)]
+        return fresh[which].reshape(shape)
+
+    def reduce(self, value: Value, dims: Iterable[int], why: str, *, power: int = 1) -> Value:
+        """Return the value of a symmetric reduction (sum, mean, maximum) that keeps dimensions of size 1.
+
+        Args:
+            value: of the tensor.
+            dims: summed over.
+            why: how to name the operation where it lets a unit move the others.
+            power: 2 for sums of squares.
+        """
+        value = self.settle(value)
+        gone = frozenset(d for d in dims if value.shape[d] > 1)
+        layers = []
+        for layer in value.layers:
+            over = layer.support & gone
+            if not over:
+                layers.append(replace(layer, order=min(NEVER, layer.order * power), source=None))
+                continue
+            if layer.order * power < 2:
+                self.atoms.break_sign(layer.labels, layer.why or why)
+            layers += self._end(layer, layer.support - gone)
+        shape = tuple(1 if d in gone else size for d, size in enumerate(value.shape))
+        return Value(shape, tuple(layers))
+
+    def _end(self, layer: Layer, kept: frozenset[int]) -> list[Layer]:
+        """End a layer in a sum; what it still varies along becomes blocks."""
+        if not kept:
+            labels, counts = layer.labels.unique(return_counts=True)
+            event = len(self.atoms.colours) + 1
+            self.atoms.colour(labels, counts * (1 << 20) + event)
+            return []
+        blocks = self._blocks_of(layer.labels, kept)
+        if not layer.block:
+            self.atoms.join(*torch.broadcast_tensors(blocks, layer.labels))
+        return [Layer(blocks, layer.order, True, layer.why)]
+
+    def opaque(self, value: Value, why: str) -> None:
+        """Give up on what flows into an operation whose effect on units is not known."""
+        for layer in self.settle(value).layers:
+            self.atoms.break_sign(layer.labels, why)
+            self.atoms.break_permutation(layer.labels, why)
+
+
+class Family:
+    """Layers of several tensors that become one layer of the result."""
+
+    def __init__(self, layer: Layer, place: int, partners: list[tuple[int, Layer]]) -> None:
+        self.layers = [layer]
+        self.places = [place]
+        self.partners = partners
+        self.members: list[tuple[int, Layer]] = []
+        self.block = layer.block
+
+    def order_of(self, place: int, value: Value) -> int:
+        """Return the order with which the tensor at `place` vanishes with a unit of this family."""
+        if value.zero:
+            return NEVER
+        found = [layer.order for layer, at in zip(self.layers, self.places, strict=True) if at == place]
+        found += [layer.order for at, layer in self.members if at == place]
+        return max(found, default=0)
+
+    def labels(self) -> Tensor:
+        """Return the labels of all layers together: where one is free, another's."""
+        together = torch.broadcast_tensors(*[layer.labels for layer in self.layers])
+        result = together[0]
+        for labels in together[1:]:
+            result = torch.where(result < 0, labels, result)
+        return result
+
+
+def _one_to_one(a: Tensor, b: Tensor) -> bool:
+    return len(a.unique()) == len(a) == len(b.unique())
+
+
+def _distinct(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Drop layers whose labels another has too, and keep the smaller order."""
+    kept: list[Layer] = []
+    for layer in layers:
+        for k, other in enumerate(kept):
+            if other.labels.shape == layer.labels.shape and torch.equal(other.labels, layer.labels):
+                kept[k] = min(other, layer, key=lambda x: x.order)
+                break
+        else:
+            kept.append(layer)
+    return tuple(kept)
+
+
+def parameter_value(atoms: Atoms, name: str, shape: tuple[int, ...]) -> Value:
+    """Return the value of a parameter: a layer of fresh atoms a dimension."""
+    layers = []
+    for d, size in enumerate(shape):
+        if size > 1:
+            along = [size if k == d else 1 for k in range(len(shape))]
+            layers.append(Layer(atoms.fresh(size).reshape(along), source=(name, d)))
+    return Value(shape, tuple(layers))
+
+
+def free_labels(value: Value) -> int:
+    """Return the label of a tensor without units: free if it is a constant zero, else fixed."""
+    return FREE if value.zero else FIXED
+
+
+def joined(values: Sequence[Value], dim: int, put: Callable[[list[Tensor]], Tensor]) -> list[Layer]:
+    """Return the layers of tensors that `put` (cat, stack) puts side by side along `dim`."""
+    result: list[Layer] = []
+    used: set[tuple[int, int]] = set()
+    for k, value in enumerate(values):
+        for i, layer in enumerate(value.layers):
+            if (k, i) in used:
+                continue
+            parts: list[Tensor] = []
+            orders: list[int] = []
+            whys = [layer.why]
+            for j, other in enumerate(values):
+                match = None
+                for m, candidate in enumerate(other.layers):
+                    alike = candidate.block == layer.block and (candidate.support & layer.support or j == k)
+                    if (j, m) not in used and alike and (j != k or m == i):
+                        match = (m, candidate)
+                        break
+                if match is None:
+                    content = varies(other, layer.support) or dim in layer.support
+                    fill = free_labels(other) if content else FREE
+                    parts.append(torch.full((1,) * len(other.shape), fill).expand(other.shape))
+                    orders.append(NEVER if other.zero else (0 if not content else NEVER))
+                else:
+                    used.add((j, match[0]))
+                    parts.append(match[1].labels.expand(other.shape))
+                    orders.append(match[1].order)
+                    whys.append(match[1].why)
+            labels = squash(put(parts))
+            result.append(Layer(labels, min(orders), layer.block, next((w for w in whys if w), "")))
+    return result
+
+
+Rule = Callable[..., Any]

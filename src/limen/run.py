@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from limen.errors import InputError
@@ -73,6 +73,8 @@ class Experiment:
         probes: what is measured; their names differ.
         stream: which minibatch each step sees.
         stop: ends the run early, before the update.
+        closing: those of the probes that look once more after the last step.
+        seen: what identifies the stream (JSON-able), compared on resume.
     """
 
     objective: Objective
@@ -81,6 +83,8 @@ class Experiment:
     probes: Sequence[Probe] = ()
     stream: Stream = full_batch
     stop: Stop = never
+    closing: Sequence[Probe] = ()
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -126,7 +130,13 @@ class Experiment:
             if told:
                 yield Record(self.dynamics.name, step, float(state.t), told)
             state = after
-        yield Mark(max(self.steps, mark.step), state, dict(memory))
+        last = max(self.steps, mark.step)
+        yield Mark(last, state, dict(memory))
+        if self.closing:
+            point = self.objective.at(
+                state, self.stream(last), _union(*(probe.need for probe in self.closing))
+            )
+            yield from _observe(self.closing, point, last, state, memory)
         yield End(Status.FINISHED, f"all {self.steps} steps done{_left_behind(state)}")
 
     def describe(self) -> dict[str, Any]:
@@ -135,6 +145,7 @@ class Experiment:
             "objective": self.objective.describe(),
             "dynamics": self.dynamics.describe(),
             "probes": {probe.name: probe.describe() for probe in self.probes},
+            **({"stream": dict(self.seen)} if self.seen else {}),
         }
 
 

@@ -22,7 +22,8 @@ def execute(spec: Spec, execution: Execution) -> int:
         for note in built.notes:
             print(f"note: {note}", file=sys.stderr)
     before = begun(built.folder) if execution.resume else None
-    with Progress(spec.steps(), built.experiment.dynamics.threshold(), quiet=execution.quiet) as progress:
+    experiment = built.experiment
+    with Progress(experiment.steps, experiment.dynamics.threshold(), quiet=execution.quiet) as progress:
         run = launch(
             spec,
             built=built,

@@ -43,6 +43,8 @@ def about(field: str) -> Iterator[None]:
     """Note on a refusal which field it concerns."""
     try:
         yield
+    except FieldError:
+        raise  # it says more exactly which
     except InputError as error:
         raise FieldError(field, str(error)) from None
 
@@ -105,6 +107,17 @@ class Spec:
         """Whether the final weights are written."""
         return False
 
+    @classmethod
+    def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values as the fields take them, where a file may say the same in several ways."""
+        return dict(given)
+
+    @classmethod
+    def how(cls) -> str:
+        """Say how values are given."""
+        words = " ".join(name.upper() for name in cls.POSITIONAL)
+        return f"limen {cls.COMMAND} {words}, or a --config file that says them"
+
     def check(self) -> None:
         """Refuse what can be refused without loading anything.
 
@@ -129,10 +142,6 @@ class Spec:
         """Return the number of steps of the dynamics."""
         raise NotImplementedError
 
-    def keeping(self) -> Keeping:
-        """Return how often what is written."""
-        return Keeping()
-
     def build(self) -> Built:
         """Load the data, build the network and put the experiment together."""
         raise NotImplementedError
@@ -140,21 +149,6 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Return the spec with its command, as run.json keeps it."""
         return {"command": self.COMMAND, **dataclasses.asdict(self)}
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """How often a run is kept.
-
-    Attributes:
-        checkpoint_freq: steps between checkpoints; -1 for about every 30 seconds.
-        save_freq: steps between versions of the published tensors on the way; -1 for never.
-        save_model: whether the final state_dict is written as `snapshot_final`.
-    """
-
-    checkpoint_freq: int = -1
-    save_freq: int = -1
-    save_model: bool = False
 
 
 def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] | None = None) -> S:
@@ -170,22 +164,29 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
     """
     hints = get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    where = {name: f"{file}: " for name, file in (origin or {}).items()}
+    origin = {} if origin is None else origin
+
+    def where(name: str) -> str:
+        return f"{origin[name]}: " if name in origin else ""
+
     faults, values = [], {}
-    for name, value in given.items():
+    try:
+        usual = cls.usual(given)
+    except FieldError as error:
+        raise InputError(f"{where(error.field)}{error}") from None
+    for name, value in usual.items():
         if name not in fields:
-            faults.append(f"{where.get(name, '')}unknown option {name!r}.{nearest(name, fields)}")
+            faults.append(f"{where(name)}unknown option {name!r}.{nearest(name, fields)}")
             continue
         try:
             values[name] = read(hints[name], value)
         except Mismatch as error:
-            faults.append(f"{where.get(name, '')}{name}: {error}")
-    missing = [name for name, f in fields.items() if name not in given and not _has_default(f)]
+            faults.append(f"{where(name)}{name}: {error}")
+    missing = [name for name, f in fields.items() if name not in usual and not _has_default(f)]
     if missing:
-        missing.sort(key=cls.POSITIONAL.index)
-        words = " ".join(name.upper() for name in cls.POSITIONAL)
-        expected = f"limen {cls.COMMAND} {words}, or a --config file that says them"
-        faults.append(f"missing: {', '.join(missing)}. Expected {expected}.")
+        if cls.POSITIONAL:
+            missing.sort(key=cls.POSITIONAL.index)
+        faults.append(f"{where(missing[0])}missing: {', '.join(missing)}. Expected {cls.how()}.")
     if faults:
         raise InputError("\n".join(faults))
     try:
@@ -193,7 +194,7 @@ def validate(cls: type[S], given: Mapping[str, Any], origin: Mapping[str, str] |
         spec.check()
         return spec.with_types()
     except FieldError as error:
-        raise InputError(f"{where.get(error.field, '')}{error}") from None
+        raise InputError(f"{where(error.field)}{error}") from None
 
 
 def _has_default(spec_field: dataclasses.Field[Any]) -> bool:
@@ -212,6 +213,21 @@ def safe(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """How often a run is kept.
+
+    Attributes:
+        checkpoint_freq: steps between checkpoints; -1 for about every 30 seconds.
+        save_freq: steps between versions of the published tensors on the way; -1 for never.
+        save_model: whether the final state_dict is written as `snapshot_final`.
+    """
+
+    checkpoint_freq: int = -1
+    save_freq: int = -1
+    save_model: bool = False
+
+
+@dataclass(frozen=True)
 class Built:
     """What a spec became.
 
@@ -220,12 +236,14 @@ class Built:
         folder: where it is recorded.
         info: what run.json keeps beside the spec: data hash, how examples are put together.
         notes: what the user should hear before it starts.
+        keeping: how often what is written.
     """
 
     experiment: Experiment
     folder: Path
     info: dict[str, Any]
     notes: list[str]
+    keeping: Keeping = Keeping()
 
 
 def build(spec: Spec) -> Built:
@@ -248,11 +266,11 @@ def place(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
+    kind, _, index = name.replace("gpu", "cuda").partition(":")
     count = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= count:
         has = "no CUDA device" if count == 0 else f"CUDA devices up to cuda:{count - 1}"
         raise InputError(
             f"device: expected one that is there, got {name}, but this machine has {has}. Use cpu."
         )
-    return name
+    return name.replace("gpu", "cuda")

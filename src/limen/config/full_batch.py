@@ -166,10 +166,6 @@ class FullBatchSpec(Spec):
         """Return the number of steps of the dynamics."""
         raise NotImplementedError
 
-    def keeping(self) -> Keeping:
-        """Return how often what is written."""
-        return Keeping(self.checkpoint_freq, self.save_freq, self.save_model)
-
     def build(self) -> Built:
         """Load the data, build the network and put the experiment together."""
         import torch
@@ -224,7 +220,8 @@ class FullBatchSpec(Spec):
             "ghost_batches": objective.ghost_batches,
             "physical_batch_size": objective.chunk_size,
         }
-        return Built(experiment, folder, info, [*_notes(self), *_cost(self, objective.dim)])
+        keeping = Keeping(self.checkpoint_freq, self.save_freq, self.save_model)
+        return Built(experiment, folder, info, [*_notes(self), *_cost(self, objective.dim)], keeping)
 
 
 @dataclass(frozen=True, kw_only=True)

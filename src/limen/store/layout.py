@@ -28,6 +28,12 @@ TIMES = ("time", "times")
 
 SNAPSHOT = "snapshot_final"
 PUBLISHED = (*CURVES, *ROWS, *TIMES)
+HPARAMS, INITIAL, FINAL, LOG, SUMMARY = (
+    *("hparams.yaml", "model_init.pt", "model_final.pt"),
+    *("log.pt", "summary.pt"),
+)
+TRAINING = (HPARAMS, INITIAL, FINAL, LOG, SUMMARY)
+"""What training leaves in the folder, beside `checkpoints/state_<n>ba.pt`."""
 
 
 def temporary(path: Path) -> Path:
@@ -74,15 +80,25 @@ def block_files(folder: Path) -> list[Path]:
     return sorted(_blocks(folder / SERIES))
 
 
+def state_file(folder: Path, batch: int) -> Path:
+    """Return where training publishes its weights after so many batches."""
+    return folder / CHECKPOINTS / f"state_{batch}ba.pt"
+
+
 def published_files(folder: Path) -> list[Path]:
-    """Return the published tensors in a run folder, and the snapshot."""
-    names = [SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED)]
-    return [path for name in names if (path := folder / name).is_file()]
+    """Return the published files in a run folder, and the snapshot."""
+    names = [SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED), *TRAINING]
+    states = [
+        path
+        for path in sorted((folder / CHECKPOINTS).glob("state_*ba.pt"))
+        if path.stem.removeprefix("state_").removesuffix("ba").isdecimal()
+    ]
+    return [path for name in names if (path := folder / name).is_file()] + states
 
 
 def temporaries(folder: Path) -> list[Path]:
     """Return what a crash left of files that were being written."""
-    names = [MANIFEST, SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED)]
+    names = [MANIFEST, SNAPSHOT, *PUBLISHED, *(f"{name}_final" for name in PUBLISHED), *TRAINING]
     found = [temporary(folder / name) for name in names]
     found += [*(folder / CHECKPOINTS).glob(".*.pt.tmp"), *(folder / SERIES).rglob(".*.safetensors.tmp")]
     return [path for path in found if path.is_file()]

@@ -8,6 +8,7 @@ measured; `eigs` (m, neigs) and `iterates` (m, nproj) have a row a measurement. 
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,38 @@ from torch import Tensor
 
 from limen.store import blocks, files, layout
 from limen.store.lines import Columns, Rows
+from limen.types import Mark
 
 
-class Published:
+class Files(ABC):
+    """What a run leaves in its folder for other readers than limen, beside limen's own records."""
+
+    @abstractmethod
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Take in a record of the main branch."""
+
+    @abstractmethod
+    def extend(self, rows: Rows) -> None:
+        """Take in what a probe recorded at many steps."""
+
+    @abstractmethod
+    def boundary(self, mark: Mark) -> None:
+        """Write what is due between two steps.
+
+        Raises:
+            OSError: it could not be written.
+        """
+
+    @abstractmethod
+    def write(self, suffix: str = "") -> None:
+        """Write what has been recorded; the records on disk are up to date.
+
+        Raises:
+            OSError: it could not be written.
+        """
+
+
+class Published(Files):
     """What has been recorded so far under the published names.
 
     Attributes:
@@ -42,12 +72,11 @@ class Published:
         values = {name: column for name, column in rows.values.items() if name in layout.PUBLISHED}
         self.columns.extend(replace(rows, values=values))
 
-    def write(self, suffix: str = "") -> None:
-        """Write the tensors as `<name><suffix>`; blocks on disk must be up to date.
+    def boundary(self, mark: Mark) -> None:
+        """Do nothing: what is published on the way goes by `write`."""
 
-        Raises:
-            OSError: one of them could not be written.
-        """
+    def write(self, suffix: str = "") -> None:
+        """Write the tensors as `<name><suffix>`."""
         for name, tensor in self._tensors().items():
             save(self.folder / f"{name}{suffix}", tensor, sync=bool(suffix))
 

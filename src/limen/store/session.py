@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from limen.errors import StoreError
 from limen.store import checkpoints, files, layout, lines, manifest, published
 from limen.store.blocks import Blocks
 from limen.store.checkpoints import Extent
-from limen.store.lines import Rows
+from limen.store.lines import Columns, Rows
 from limen.store.manifest import Manifest
+from limen.store.published import Files
 from limen.store.resume import Start
 from limen.types import End, Mark, Objective, Record
 
@@ -28,6 +29,9 @@ FLUSH_SECONDS = 1.0
 CHECKPOINT_SECONDS = 30.0
 SHARE = 0.05
 """Of the time that checkpoints by the clock may take at the most."""
+
+FilesOf = Callable[[Path, Mapping[str, Any], Columns], Files]
+"""Makes what a run publishes, from its folder, the words of its spec, and what is recorded already."""
 
 
 class Session:
@@ -46,6 +50,7 @@ class Session:
         checkpoint_freq: int,
         save_freq: int,
         share: float = SHARE,
+        files_of: FilesOf = published.Published,
     ) -> None:
         self.folder, self.info, self.mark = folder, info, start.mark
         self._checkpoint_freq, self._save_freq, self._share = checkpoint_freq, save_freq, share
@@ -59,7 +64,7 @@ class Session:
         self._scalars = files.Lines(folder / layout.SCALARS)
         self._timing = files.Lines(folder / layout.TIMING)
         self._blocks = Blocks(folder)
-        self._published = published.Published(folder, info["spec"], start.columns)
+        self._published = files_of(folder, info["spec"], start.columns)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
@@ -125,6 +130,8 @@ class Session:
         self._extent = Extent(
             self._scalars.total, self._timing.total, self._blocks.rows(), time.monotonic() - self._began
         )
+        with self._disk():
+            self._published.boundary(mark)
         if mark.step == self._first:
             return
         if self._save_freq > 0 and mark.step % self._save_freq == 0:

@@ -18,9 +18,10 @@ from limen.run import Experiment
 from limen.store import layout, lock, manifest, read, resume
 from limen.store.interrupts import Interrupts
 from limen.store.manifest import Manifest
+from limen.store.published import Published
 from limen.store.read import Run
 from limen.store.resume import Start
-from limen.store.session import SHARE, Session
+from limen.store.session import SHARE, FilesOf, Session
 from limen.types import End, Event, Events, Mark, Record, Status
 
 Listen = Callable[[Event], object]
@@ -38,6 +39,7 @@ def record(
     checkpoint_freq: int = -1,
     save_freq: int = -1,
     save_model: bool = False,
+    files_of: FilesOf = Published,
     listen: Listen | None = None,
     tell: Tell | None = None,
 ) -> Run:
@@ -58,6 +60,7 @@ def record(
         checkpoint_freq: steps between checkpoints; -1 for about every 30 seconds.
         save_freq: steps between versions of the published tensors on the way; -1 for never.
         save_model: write `snapshot_final`, the state_dict at the end.
+        files_of: makes what is published beside limen's own records.
         listen: called with every event.
         tell: called with what a user should hear at once: the notes of a resume, and that a signal was
             understood (from its handler, so nothing in there may wait).
@@ -76,6 +79,7 @@ def record(
         overwrite=overwrite,
         checkpoint_freq=checkpoint_freq,
         save_freq=save_freq,
+        files_of=files_of,
         tell=tell,
     ) as session:
         if session is not None:
@@ -96,6 +100,7 @@ def opened(
     checkpoint_freq: int = -1,
     save_freq: int = -1,
     share: float = SHARE,
+    files_of: FilesOf = Published,
     tell: Tell | None = None,
 ) -> Iterator[Session | None]:
     """Hold the folder of a run and give the session that writes there; None if nothing is left to do.
@@ -120,7 +125,11 @@ def opened(
                 for note in read.notes_of(new["resumed"][-1]) if new["resumed"] else []:
                     tell(note)
                 session = Session(
-                    folder, new, start, checkpoint_freq=checkpoint_freq, save_freq=save_freq, share=share
+                    *(folder, new, start),
+                    checkpoint_freq=checkpoint_freq,
+                    save_freq=save_freq,
+                    share=share,
+                    files_of=files_of,
                 )
                 stack.callback(session.close)
         except OSError as error:

@@ -120,15 +120,15 @@ def write(root, classes=10):
     return folder
 
 
-def cached(root: Path) -> Path:
-    """Return a folder below `root` that holds the ten-class data, written once for each version of this file."""
+def cached(root: Path, classes: int = 10) -> Path:
+    """Return a folder below `root` that holds the data, written once for each version of this file."""
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    folder = root / version
+    folder = root / (version if classes == 10 else f"{version}-{classes}")
     if not folder.exists():
         root.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=root))
         try:
-            write(made)
+            write(made, classes)
             made.rename(folder)  # fails where another worker was quicker: its folder is the same
         except OSError:
             if not folder.exists():

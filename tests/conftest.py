@@ -34,7 +34,17 @@ def cifar_like() -> Path:
 
 
 @pytest.fixture(scope="session")
-def data_dir(cifar_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cifar100_like() -> Path:
+    """A folder that holds `cifar-100-python` with made-up images, written once and kept."""
+    import cifar_like as writer
+
+    return writer.cached(ROOT / ".cache" / "cifar-like", 100)
+
+
+@pytest.fixture(scope="session")
+def data_dir(
+    cifar_like: Path, cifar100_like: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A folder with files for every data set that needs some, made up; MNIST's are small."""
     import made_up
 
@@ -42,6 +52,7 @@ def data_dir(cifar_like: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     folder = tmp_path_factory.mktemp("data")
     (folder / "cifar-10-batches-py").symlink_to(cifar_like / "cifar-10-batches-py")
+    (folder / "cifar-100-python").symlink_to(cifar100_like / "cifar-100-python")
     made_up.mnist(folder / "MNIST")
     made_up.mnist(folder / "FashionMNIST", seed=1)
     made_up.wikitext(folder / "wikitext-2")

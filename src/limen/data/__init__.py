@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from limen import registry
+from limen.data._image_set import ImageSet as ImageSet
 from limen.digest import digest
 from limen.errors import InputError
 
@@ -62,6 +63,36 @@ def load(
     """
     made = registry.make("data", name, arguments or {}, {"data_dir": data_dir})
     return made if isinstance(made, Dataset) else from_tensors(made, name)
+
+
+def images(name: str, fields: Mapping[str, Any], folder: Path | str | None = None) -> ImageSet:
+    """Return a data set for training by minibatches: a published image set as bytes, or any other as `load` gives it.
+
+    Args:
+        name: one of the published sets (cifar10, cifar100, cifar10labelnoise, cifar100labelnoise, cifar10noisy,
+            cifar10noiseless, imagenet), or a name that `load` takes.
+        fields: `sigma` where there is noise; of other sets the label noise `sigma` and the arguments of `load`.
+        folder: where to look for files, by default $DATASETS, $DATA_DIR and the user's cache.
+
+    Raises:
+        InputError: the name or a field does not fit.
+        DataError: files are missing or damaged.
+    """
+    from limen.data import _published  # which imports families, and they this module
+
+    if (found := _published.images(name, fields, folder)) is not None:
+        return found
+    made = load(name, {key: value for key, value in fields.items() if key != "sigma"}, folder)
+    noise: Literal["none", "label"] = "none" if made.classes is None else "label"
+    return ImageSet(
+        made.inputs,
+        made.targets,
+        made.test_inputs,
+        made.test_targets,
+        made.classes,
+        made.outputs,
+        noise=noise,
+    )
 
 
 def from_tensors(made: Any, name: str = "data") -> Dataset:

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from annotated_types import Interval
 from pydantic import BeforeValidator
 
-from limen.data import Dataset, _arrays, _images
+from limen.data import Dataset, _cifar, _images
+from limen.data._cifar import PIXELS, Examples
 from limen.data._places import require_folder
-from limen.errors import DataError
 
 PATTERN = r"cifar10(?:-(?P<n>(?:[1-9]|[1-4]\d|50)k))?"
 NAMES = ("cifar10-1k", "cifar10-2k", "cifar10-5k", "cifar10-10k", "cifar10-20k", "cifar10")
@@ -23,7 +21,7 @@ SOURCE = {
     "folder": "cifar-10-batches-py",
 }
 
-BATCH, PIXELS, CLASSES = 10_000, 3072, 10
+BATCH, CLASSES = 10_000, 10
 FIX = "Run `limen data fetch cifar10` for a sound copy."
 
 
@@ -47,19 +45,7 @@ def make(
         DataError: the files are missing or are not CIFAR-10.
     """
     folder = require_folder("cifar10", SOURCE["folder"], "(the official 'python version')", data_dir)
-    (images, labels), (test_images, test_labels) = read(folder)
-    mean, std = _images.statistics(images)
-    std = np.where(std > 0, std, 1.0)
-    return Dataset(
-        _images.normalise(images[:n], mean, std).view(-1, 3, 32, 32),
-        torch.from_numpy(labels[:n].copy()),
-        _images.normalise(test_images, mean, std).view(-1, 3, 32, 32),
-        torch.from_numpy(test_labels),
-        CLASSES,
-    )
-
-
-Examples = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+    return _cifar.standardised(*read(folder), n, CLASSES)
 
 
 def read(folder: Path) -> tuple[Examples, Examples]:
@@ -68,17 +54,11 @@ def read(folder: Path) -> tuple[Examples, Examples]:
     Raises:
         DataError: a file is missing, damaged, or is not what the official archive holds.
     """
-    names = [f"data_batch_{k}" for k in range(1, 6)]
-    for name in [*names, "test_batch"]:
-        if not (folder / name).is_file():
-            raise DataError(
-                f"{folder / name}: expected a batch of CIFAR-10 images, but there is no such file. {FIX}"
-            )
     images = np.empty((5 * BATCH, PIXELS), np.uint8)
     labels = np.empty(5 * BATCH, np.int64)
-    for k, name in enumerate(names):
+    for k in range(5):
         rows = slice(k * BATCH, (k + 1) * BATCH)
-        images[rows], labels[rows] = _read_batch(folder / name)
+        images[rows], labels[rows] = _read_batch(folder / f"data_batch_{k + 1}")
     return (images, labels), _read_batch(folder / "test_batch")
 
 
@@ -92,23 +72,4 @@ def check(folder: Path) -> None:
 
 
 def _read_batch(path: Path) -> Examples:
-    expected = f"a batch of {BATCH} CIFAR-10 images ({PIXELS} bytes each) with labels 0 to {CLASSES - 1}"
-    content = _arrays.load(path, expected, FIX)
-
-    def refuse(got: str) -> DataError:
-        return DataError(f"{path}: expected {expected}, got {got}. {FIX}")
-
-    if missing := [key for key in ("data", "labels") if key not in content]:
-        raise refuse(f"no {' and no '.join(missing)}")
-    images, labels = _arrays.as_bytes(content["data"]), content["labels"]
-    if images is None:
-        raise refuse("data that is not a sound uint8 array")
-    if images.shape != (BATCH, PIXELS):
-        raise refuse(f"an array of shape {images.shape}")
-    if type(labels) is not list or len(labels) != BATCH:
-        raise refuse(
-            f"{len(labels)} labels" if type(labels) is list else f"labels in a {type(labels).__name__}"
-        )
-    if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
-        raise refuse("a label outside that range")
-    return images, np.array(labels, np.int64)
+    return _cifar.read_batch(path, BATCH, CLASSES, "labels", "CIFAR-10", FIX)

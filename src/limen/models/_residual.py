@@ -84,6 +84,11 @@ class ResNet(nn.Module):
         outputs: number of outputs.
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, name: str, channels: int, outputs: int) -> None:
         super().__init__()
         block, blocks = DEPTHS[name]

@@ -188,7 +188,7 @@ def _keep(
     session.extend([rows.between(max(begun, last), last + 1) for rows in block.rows[i]])
     if last == diverged:
         return End(Status.DIVERGED, f"loss not finite at step {last}; {member.experiment.dynamics.remedy}")
-    why = member.experiment.stop(objective.at(block.states[last - first]).member(i), last)
+    why = member.experiment.stop(objective.at(states.some(block.states[last - first], [i])), last)
     return End(Status.FINISHED, why or f"a goal was reached at step {last}")
 
 

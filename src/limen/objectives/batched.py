@@ -187,10 +187,6 @@ class BatchedPoint(Point):
         """Refuse: a third derivative is one member's."""
         raise InputError(f"d3: {ALONE}")
 
-    def member(self, i: int) -> MemberPoint:
-        """Return the point of member i: what was evaluated together, and a curvature of its own."""
-        return MemberPoint(self, i)
-
     def _have(self, need: Need) -> None:
         if need in self._known:
             return
@@ -203,47 +199,7 @@ class BatchedPoint(Point):
             self._known |= Need.LOSS
 
 
-ALONE = "expected the point of one member, got those of many; use `point.member(i)`."
-
-
-class MemberPoint(Point):
-    """Where one of many members stands."""
-
-    def __init__(self, together: BatchedPoint, i: int) -> None:
-        self.objective: Supervised = together.objective.member
-        self._together, self._i = together, i
-
-    @property
-    def loss(self) -> Tensor:
-        """Its mean loss, 0-dim."""
-        return self._together.loss[self._i]
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Fraction of examples that it classifies correctly, 0-dim."""
-        return self._together.accuracy[self._i]
-
-    @property
-    def grad(self) -> Tensor:
-        """Its gradient (p,)."""
-        return self._together.grad[self._i]
-
-    @property
-    def predictions(self) -> Tensor:
-        """Its outputs on the data (n, …)."""
-        return self._together.predictions[self._i]
-
-    def curvature(self, subset: int | None = None) -> LinearOperator:
-        """Return the Hessian of its mean loss over the first `subset` examples (all if None)."""
-        return self._alone.curvature(subset)
-
-    def d3(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return the gradient of uᵀHv."""
-        return self._alone.d3(u, v)
-
-    @functools.cached_property
-    def _alone(self) -> Point:
-        return self.objective.point(self._together.state.w[self._i], need=Need.GRAD | Need.CURVATURE)
+ALONE = "expected the point of one member, got those of many. Ask its own objective at its own parameters."
 
 
 def unfit(member: Supervised) -> str | None:

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "limen"
 
 FLOORS = (
     ("types", "errors", "registry", "randomness", "digest", "linalg", "ode"),
-    ("objectives", "data", "models", "symmetry", "streams"),
+    ("objectives", "data", "models", "symmetry", "collapse", "streams"),
     ("dynamics", "probes"),
     ("run", "config"),
     ("store", "catalogue", "ensemble", "sweep", "launch", "git"),

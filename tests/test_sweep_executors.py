@@ -202,11 +202,13 @@ def test_64_points_are_64_single_commands_on_every_engine(engine):
     if missing(engine):
         pytest.skip(f"needs limen[{engine}]")
     lrs = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16]
-    shape = ["seed=0..7", "max_steps=60", *MEASURED, *ENGINES[engine]]
+    # submitit starts a process for each point, which takes far longer than the steps
+    steps = 12 if engine == "slurm" else 60
+    shape = ["seed=0..7", f"max_steps={steps}", *MEASURED, *ENGINES[engine]]
     code, said = sweep(*WORDS, "lr=" + ",".join(map(str, lrs)), *shape)
     assert code == 0, said
     assert "finished 64" in said
-    assert_as_alone(lrs, list(range(8)), 60)
+    assert_as_alone(lrs, list(range(8)), steps)
     if engine != "local":
         return
     code, said = sweep(*WORDS, "lr=" + ",".join(map(str, lrs)), *shape)
@@ -220,28 +222,34 @@ def test_64_points_are_64_single_commands_on_every_engine(engine):
 @pytest.mark.slow
 def test_20_kills_of_workers_and_drivers_over_64_points_lose_nothing():
     lrs = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16]
-    words = [*WORDS, "lr=" + ",".join(map(str, lrs)), "seed=0..7", "max_steps=400", "--checkpoint_freq", "20"]
+    words = [*WORDS, "lr=" + ",".join(map(str, lrs)), "seed=0..7", "max_steps=200", "--checkpoint_freq", "10"]
     words += MEASURED
     draw, kills = random.Random(0), Counter()
+    driver = subprocess.Popen(command(*words, "--quiet"))
     while kills.total() < 20:
-        driver = subprocess.Popen(command(*words, "--quiet"))
-        while driver.poll() is None and kills.total() < 20:
-            wait_until(lambda child=driver: writers() or child.poll() is not None)
-            time.sleep(draw.uniform(0.0, 0.6))
-            if draw.random() < 0.3:
-                driver.kill()
-                driver.wait()
-                kills["driver"] += 1
-            elif found := writers():
-                os.kill(draw.choice(found), signal.SIGKILL)
-                kills["worker"] += 1
-        driver.kill()
-        assert driver.wait() == -signal.SIGKILL, f"over after {kills}: more steps are needed"
-    wait_until(lambda: not begun())
+        # spread over the study, however fast the machine is: the last kill finds 7 points that are not over
+        wait_until(lambda: finished() >= 3 * kills.total() and writers())
+        time.sleep(draw.uniform(0.0, 0.6))
+        assert driver.poll() is None, f"over after {kills}: more steps are needed"
+        if draw.random() < 0.3:
+            driver.kill()
+            driver.wait()
+            kills["driver"] += 1
+            driver = subprocess.Popen(command(*words, "--quiet"))
+        elif found := writers():
+            os.kill(draw.choice(found), signal.SIGKILL)
+            kills["worker"] += 1
+    assert driver.wait() == 0
+    assert min(kills["driver"], kills["worker"]) > 2
     code, said = sweep(*words)
     assert code == 0, said
     assert "finished 64" in said
-    assert min(kills["driver"], kills["worker"]) > 2
+    assert "nothing to do" in said
     ends = Counter(event["run"] for event in events(the_study()) if event.get("status") == "finished")
     assert max(ends.values()) == 1
-    assert_as_alone(lrs, list(range(8)), 400)
+    assert_as_alone(lrs, list(range(8)), 200)
+
+
+def finished() -> int:
+    """How many points of the study are over, as their folders say: a driver that died may not have said it."""
+    return sum(b'"status": "finished"' in path.read_bytes() for path in Path("results").rglob("run.json"))

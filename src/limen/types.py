@@ -323,6 +323,9 @@ class Status(enum.StrEnum):
     FAILED = "failed"
 
 
+AVERAGE = "average"
+"""The branch of a state that holds averaged weights and buffers; where there is one, it is what is evaluated."""
+
 HALTED = "halted"
 """In the history of a branch: why it could not go on."""
 

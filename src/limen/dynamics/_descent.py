@@ -66,4 +66,4 @@ class Momentum(Dynamics):
         lr, beta = state.hyper["lr"], like(state.hyper["beta"], state.w)
         velocity = beta * state.slots["velocity"] + point.grad
         w = state.w - like(lr, state.w) * self.direction(point.grad, velocity, beta)
-        return state.replace(w=w, t=state.t + lr, slots={"velocity": velocity}), {}
+        return state.replace(w=w, t=state.t + lr, slots={"velocity": velocity}, buffers=point.buffers), {}

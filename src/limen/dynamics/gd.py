@@ -44,7 +44,8 @@ class GD(Dynamics):
     def step(self, point: Point, state: State) -> tuple[State, Info]:
         """Advance once."""
         lr = state.hyper["lr"]
-        return state.replace(w=state.w - like(lr, state.w) * point.grad, t=state.t + lr), {}
+        w = state.w - like(lr, state.w) * point.grad
+        return state.replace(w=w, t=state.t + lr, buffers=point.buffers), {}
 
     def threshold(self) -> float:
         """Return 2/η."""

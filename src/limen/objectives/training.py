@@ -23,12 +23,9 @@ from limen.objectives.losses import BatchLoss, PerExample, of_batches, prepare, 
 from limen.objectives.ranks import Ranks
 from limen.objectives.training_parameters import Parameters
 from limen.objectives.training_point import Network, NetworkPoint
-from limen.types import Batch, Need, Objective, State
+from limen.types import AVERAGE, Batch, Need, Objective, State
 
 Precision = Literal["fp32", "bf16", "amp"]
-
-AVERAGE = "average"
-"""The branch of a state that holds averaged weights and buffers; where there is one, it is what is evaluated."""
 
 
 class Training(Objective):

@@ -295,12 +295,14 @@ class FinetuneSpec(TrainSpec):
 
     COMMAND: ClassVar[str] = "finetune"
 
-    exp_hash: Annotated[str, doc("The experiment whose weights to take (`limen train -f FILE --get_name`).")]
+    exp_hash: Annotated[
+        str | None, doc("The experiment whose weights to take (`limen train -f FILE --get_name`).")
+    ] = None
     load_batch: Annotated[
-        str,
+        str | None,
         Rule("a number of batches such as 20000", re.compile(r"\d+(ba)?").fullmatch),
         doc("Which of its checkpoints: 20000 is checkpoints/state_20000ba.pt."),
-    ]
+    ] = None
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,7 +314,20 @@ class FinetuneSpec(TrainSpec):
         return out | words
 
     def start_from(self) -> Path:
-        """Return the checkpoint whose weights the run begins with."""
+        """Return the checkpoint whose weights the run begins with.
+
+        Raises:
+            FieldError: the experiment or its checkpoint is not named.
+        """
+        if self.exp_hash is None:
+            raise FieldError(
+                "exp_hash",
+                "exp_hash: expected the name of an experiment, as `limen train -f FILE --get_name` prints it, got none.",
+            )
+        if self.load_batch is None:
+            raise FieldError(
+                "load_batch", "load_batch: expected a number of batches such as 20000, got none."
+            )
         folder = self.root() / self.exp_hash / f"replicate_{self.replicate}"
         return folder / "checkpoints" / f"state_{self.load_batch}ba.pt"
 

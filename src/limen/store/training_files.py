@@ -30,10 +30,10 @@ METRICS = {
     "train_acc": "metrics/train/Accuracy",
     "test_acc": "metrics/eval/Accuracy",
     "grad_norm": "grad_l2_norm/step",
-    "lr": "lr/group0",
 }
 EVALUATED = {"mse": "metrics/eval/MSE"}
 """What the loss on held-out data is called; cross-entropy where it is not here."""
+OPTIMIZERS = {"sgd": "SGD", "decoupled_sgdw": "DecoupledSGDW", "adam": "Adam"}
 SPEED = "throughput/samples_per_sec"
 
 
@@ -135,6 +135,9 @@ class TrainingFiles(Files):
     def _metric(self, name: str) -> str:
         if name == "test_loss":
             return EVALUATED.get(str(self.info.get("loss")), "metrics/eval/CrossEntropy")
+        if name == "lr":
+            rule = next(iter(self.spec.get("optimizer", {})), "")
+            return f"lr-{OPTIMIZERS.get(rule, rule)}/group0"
         return METRICS.get(name, name)
 
     def _speed(self) -> dict[str, Tensor]:

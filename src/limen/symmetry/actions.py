@@ -3,6 +3,7 @@
 All are pure functions of named tensors (a state_dict) that return new ones; what they do not touch is shared.
 """
 
+# mypy: disable-error-code="no-untyped-call, no-any-return"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,14 @@ def write(
     return result
 
 
+def renew(parameters: dict[str, Tensor], name: str, new: Tensor) -> None:
+    """Replace a tensor in place, under all names that share it, as tied weights do in a state_dict."""
+    old = parameters[name]
+    for other, x in parameters.items():
+        if x is old or (x.data_ptr() == old.data_ptr() != 0 and x.shape == old.shape):
+            parameters[other] = new
+
+
 def permute(parameters: Parameters, group: NeuronGroup, order: Sequence[int]) -> dict[str, Tensor]:
     """Return parameters whose unit i is the former unit order[i]; running statistics move along where given.
 
@@ -52,7 +61,7 @@ def permute(parameters: Parameters, group: NeuronGroup, order: Sequence[int]) ->
     for slot in (*group.slots, *group.statistics):
         if slot.parameter in result:
             x = result[slot.parameter]
-            result[slot.parameter] = write(slot, x, x, range(group.size), order)
+            renew(result, slot.parameter, write(slot, x, x, range(group.size), order))
     return result
 
 
@@ -68,7 +77,7 @@ def duplicate(
     for slot in (*group.slots, *group.statistics):
         if slot.parameter in result:
             x = result[slot.parameter]
-            result[slot.parameter] = write(slot, x, x, range(group.size), origin)
+            renew(result, slot.parameter, write(slot, x, x, range(group.size), origin))
     return result
 
 
@@ -78,7 +87,7 @@ def silence(parameters: Parameters, group: NeuronGroup, units: Sequence[int]) ->
     result = dict(parameters)
     for slot in group.slots:
         x = result[slot.parameter]
-        result[slot.parameter] = write(slot, x, torch.zeros_like(x), chosen, chosen)
+        renew(result, slot.parameter, write(slot, x, torch.zeros_like(x), chosen, chosen))
     return result
 
 
@@ -108,5 +117,5 @@ def rescale(parameters: Parameters, group: NeuronGroup, factors: Tensor) -> dict
             each = factors.to(x) ** power
             along[slot.index.to(x.device).reshape(-1)] = each.repeat_interleave(slot.index.shape[1])
             shape = x.shape if slot.dim < 0 else [-1 if d == slot.dim else 1 for d in range(x.ndim)]
-            result[slot.parameter] = x * along.reshape(shape)
+            renew(result, slot.parameter, x * along.reshape(shape))
     return result

@@ -32,7 +32,9 @@ class Atoms:
         root: the smallest atom of each atom's class, (atoms,).
         colours: what tells atoms apart that are owned alike: pairs (atoms, colour).
         members: pairs (block, atom): permuting blocks carries their members along.
-        sign: (atoms, reason): why they do not stay at zero.
+        weights: (atoms, colours, reason): which fixed numbers they meet.
+        coupled: atoms over which some operation runs that is not a sum of what outgoing weights multiply.
+        sign: (atoms, reason, whether blocks inherit it): why they do not stay at zero.
         permutation: (atoms, reason): why they cannot be exchanged.
     """
 
@@ -40,7 +42,9 @@ class Atoms:
         self.root = torch.zeros(1, dtype=torch.int64)
         self.colours: list[tuple[Tensor, Tensor]] = []
         self.members: list[tuple[Tensor, Tensor]] = []
-        self.sign: list[tuple[Tensor, str]] = []
+        self.weights: list[tuple[Tensor, Tensor, str]] = []
+        self.coupled: list[Tensor] = []
+        self.sign: list[tuple[Tensor, str, bool]] = []
         self.permutation: list[tuple[Tensor, str]] = []
 
     def fresh(self, count: int) -> Tensor:
@@ -85,9 +89,18 @@ class Atoms:
         seen = (labels > 0) & (blocks > 0)
         self.members.append((blocks[seen], labels[seen]))
 
-    def break_sign(self, labels: Tensor, why: str) -> None:
-        """Say why the units of `labels` do not stay where all that belongs to them is zero."""
-        self.sign.append((labels[labels > 0].unique(), why))
+    def weigh(self, labels: Tensor, colours: Tensor, why: str) -> None:
+        """Note which fixed numbers the units of `labels` meet: those of different `colours` are not exchangeable."""
+        seen = labels > 0
+        self.weights.append((labels[seen], colours[seen], why))
+
+    def couple(self, labels: Tensor) -> None:
+        """Note that an operation runs over the units of `labels`."""
+        self.coupled.append(labels[labels > 0].unique())
+
+    def break_sign(self, labels: Tensor, why: str, *, blocks: bool = True) -> None:
+        """Say why the units of `labels` (and of the blocks that they are in) do not stay at zero."""
+        self.sign.append((labels[labels > 0].unique(), why, blocks))
 
     def break_permutation(self, labels: Tensor, why: str) -> None:
         """Say why the units of `labels` are not exchangeable."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -145,40 +144,62 @@ class Axes:
             why: how to name the operation where it does not map 0 to 0.
         """
         values = [self.settle(value.aligned(len(shape))) for value in values]
-        families = self._meet(values, why)
         layers = []
-        for family in families:
+        for family in self._meet(values, why):
             orders = [family.order_of(k, value) for k, value in enumerate(values)]
             k = order(orders)
-            before = next((layer.why for layer in family.layers if layer.why), "")
+            before = next((layer.why for _, layer in family.layers if layer.why), "")
             labels = squash(self.atoms.find(family.labels()))
-            reason = before if k or before else why
-            layers.append(Layer(labels, k, family.block, reason))
+            layers.append(Layer(labels, k, family.block, before if k or before else why))
         result = self.settle(Value(tuple(shape), tuple(layers)))
         return replace(result, layers=_distinct(result.layers))
 
     def _meet(self, values: Sequence[Value], why: str) -> list[Family]:
         """Unite, join or fix what meets; return the layers of the result, each with those that made it."""
-        families: list[Family] = []
-        for k, value in enumerate(values):
-            for layer in value.layers:
-                partners = []
-                for j, other in enumerate(values):
-                    if j == k:
-                        continue
-                    near = [x for x in other.layers if x.support & layer.support]
-                    partners += [(j, x) for x in near]
-                    if not near and varies(other, layer.support):
-                        self._against(layer, other, why)
-                families.append(Family(layer, k, partners))
-        merged: list[Family] = []
+        families = [Family([(k, layer)]) for k, value in enumerate(values) for layer in value.layers]
+        apart = [
+            (one, other)
+            for n, one in enumerate(families)
+            for other in families[:n]
+            if one.place != other.place and one.layer.support & other.layer.support
+        ]
+        met = [(one, other, _pairs(one.layer, other.layer)) for one, other in apart]
+        exact = [(one, other) for one, other, pairs in met if _one_to_one(*pairs)]
+        taken = {(id(a), b.place) for one, other in exact for a, b in ((one, other), (other, one))}
+        found = []
+        for one, other, pairs in met:
+            matched = (id(one), other.place) in taken or (id(other), one.place) in taken
+            if matched and not (one.layer.block or other.layer.block or (one, other) in exact):
+                continue  # either lies on the same numbers as another layer, which it matches
+            found += self._relate(one, other, pairs, (one, other) in exact)
         for family in families:
-            for home in merged:
-                if self._together(home, family):
-                    break
-            else:
-                merged.append(family)
-        return merged + self._shared(values)
+            for k, value in enumerate(values):
+                alone = k != family.place and not any(x.support & family.layer.support for x in value.layers)
+                if alone and varies(value, family.layer.support):
+                    self._against(family.layer, value, why)
+        for family in families:
+            family.gather()
+        return [family for family in families if family.home is family] + found
+
+    def _relate(self, one: Family, other: Family, pairs: tuple[Tensor, Tensor], exact: bool) -> list[Family]:
+        """Let two layers meet; return the blocks that come of it."""
+        a, b = one.layer, other.layer
+        nested = a.support <= b.support or b.support <= a.support
+        if exact or (nested and a.block == b.block):
+            self.atoms.union(*pairs)
+            one.merge(other)
+        elif a.block != b.block:
+            block, unit, (blocks, units) = (one, other, pairs) if a.block else (other, one, pairs[::-1])
+            self.atoms.join(blocks, units)
+            block.members.append((unit.place, unit.layer))
+        elif not a.block:
+            labels = self._blocks_of(a.labels, a.support & b.support)
+            for layer in (a, b):
+                self.atoms.join(*torch.broadcast_tensors(labels, layer.labels))
+            block = Family([(one.place, Layer(labels, a.order, True))])
+            block.members.append((other.place, b))
+            return [block]
+        return []
 
     def _against(self, layer: Layer, other: Value, why: str) -> None:
         """Meet numbers that differ along the layer and belong to no unit."""
@@ -186,58 +207,15 @@ class Axes:
             return
         if other.constant is None:
             self.atoms.fix(layer.labels.reshape(-1))
-        else:
-            reason = f"{why} meets each unit with another fixed number, so no two are alike"
-            self.atoms.break_permutation(layer.labels, reason)
-
-    def _together(self, home: Family, family: Family) -> bool:
-        """Unite or join two layers that lie on the same dimensions; whether one layer remains of them."""
-        a, b = home.layers[0], family.layers[0]
-        if home.places[0] == family.places[0] or not a.support & b.support:
-            return False
-        nested = a.support <= b.support or b.support <= a.support
-        if not nested:
-            return False
-        left, right = torch.broadcast_tensors(a.labels, b.labels)
-        pairs = torch.stack([left.reshape(-1), right.reshape(-1)]).unique(dim=1)
-        left, right = pairs
-        if a.block == b.block or _one_to_one(left, right):
-            self.atoms.union(left, right)
-            home.layers.append(b)
-            home.places.append(family.places[0])
-            home.block = home.block and family.block
-            return True
-        if a.block:
-            self.atoms.join(left, right)
-            home.members.append((family.places[0], b))
-        else:
-            self.atoms.join(right, left)
-            family.members.append((home.places[0], a))
-        return False
-
-    def _shared(self, values: Sequence[Value]) -> list[Family]:
-        """Make blocks of the positions that two layers share when each varies along more as well."""
-        found: list[Family] = []
-        for k, value in enumerate(values):
-            for j, other in enumerate(values[:k]):
-                for a in value.layers:
-                    for b in other.layers:
-                        common = a.support & b.support
-                        if (
-                            a.block
-                            or b.block
-                            or not common
-                            or a.support <= b.support
-                            or b.support <= a.support
-                        ):
-                            continue
-                        blocks = self._blocks_of(a.labels, common)
-                        for layer in (a, b):
-                            self.atoms.join(*torch.broadcast_tensors(blocks, layer.labels))
-                        family = Family(Layer(blocks, 0, True), -1, [])
-                        family.members += [(k, a), (j, b)]
-                        found.append(family)
-        return found
+            return
+        along = sorted(layer.support)
+        sizes = [layer.labels.shape[d] if d in layer.support else size for d, size in enumerate(other.shape)]
+        numbers = other.constant.expand(sizes)
+        front = numbers.permute(*along, *[d for d in range(numbers.ndim) if d not in layer.support])
+        _, colours = front.reshape(math.prod(sizes[d] for d in along), -1).unique(dim=0, return_inverse=True)
+        self.atoms.weigh(
+            layer.labels.reshape(-1), colours, f"{why} with fixed numbers that differ between units"
+        )
 
     def _blocks_of(self, labels: Tensor, kept: frozenset[int]) -> Tensor:
         """Return fresh atoms for the positions along `kept`, the same where the labels are."""
@@ -249,7 +227,9 @@ class Axes:
         shape = [labels.shape[d] if d in kept else 1 for d in range(labels.ndim)]
         return fresh[which].reshape(shape)
 
-    def reduce(self, value: Value, dims: Iterable[int], why: str, *, power: int = 1) -> Value:
+    def reduce(
+        self, value: Value, dims: Iterable[int], why: str, *, power: int = 1, reads: bool = False
+    ) -> Value:
         """Return the value of a symmetric reduction (sum, mean, maximum) that keeps dimensions of size 1.
 
         Args:
@@ -257,69 +237,98 @@ class Axes:
             dims: summed over.
             why: how to name the operation where it lets a unit move the others.
             power: 2 for sums of squares.
+            reads: whether it sums what outgoing weights have multiplied: then a unit of value zero adds nothing, and
+                two equal ones add what one with the sum of their outgoing weights does.
         """
         value = self.settle(value)
         gone = frozenset(d for d in dims if value.shape[d] > 1)
         layers = []
         for layer in value.layers:
-            over = layer.support & gone
+            over, kept = layer.support & gone, layer.support - gone
             if not over:
                 layers.append(replace(layer, order=min(NEVER, layer.order * power), source=None))
                 continue
             if layer.order * power < 2:
-                self.atoms.break_sign(layer.labels, layer.why or why)
-            layers += self._end(layer, layer.support - gone)
+                self.atoms.break_sign(layer.labels, layer.why or why, blocks=not kept)
+            if not reads:
+                self.atoms.couple(layer.labels)
+            layers += self._end(layer, kept, power)
         shape = tuple(1 if d in gone else size for d, size in enumerate(value.shape))
         return Value(shape, tuple(layers))
 
-    def _end(self, layer: Layer, kept: frozenset[int]) -> list[Layer]:
+    def _end(self, layer: Layer, kept: frozenset[int], power: int) -> list[Layer]:
         """End a layer in a sum; what it still varies along becomes blocks."""
         if not kept:
             labels, counts = layer.labels.unique(return_counts=True)
-            event = len(self.atoms.colours) + 1
-            self.atoms.colour(labels, counts * (1 << 20) + event)
+            self.atoms.colour(labels, counts)
             return []
         blocks = self._blocks_of(layer.labels, kept)
         if not layer.block:
             self.atoms.join(*torch.broadcast_tensors(blocks, layer.labels))
-        return [Layer(blocks, layer.order, True, layer.why)]
+        return [Layer(blocks, min(NEVER, layer.order * power), True, layer.why)]
 
     def opaque(self, value: Value, why: str) -> None:
         """Give up on what flows into an operation whose effect on units is not known."""
         for layer in self.settle(value).layers:
             self.atoms.break_sign(layer.labels, why)
             self.atoms.break_permutation(layer.labels, why)
+            self.atoms.couple(layer.labels)
 
 
 class Family:
-    """Layers of several tensors that become one layer of the result."""
+    """Layers of several tensors, with the place of each tensor, that become one layer of the result."""
 
-    def __init__(self, layer: Layer, place: int, partners: list[tuple[int, Layer]]) -> None:
-        self.layers = [layer]
-        self.places = [place]
-        self.partners = partners
+    def __init__(self, layers: list[tuple[int, Layer]]) -> None:
+        self.place, self.layer = layers[0]
+        self.layers = layers
         self.members: list[tuple[int, Layer]] = []
-        self.block = layer.block
+        self.home = self
+        self.block = self.layer.block
+
+    def merge(self, other: Family) -> None:
+        """Become one family with another."""
+        a, b = self.last(), other.last()
+        b.home = a
+
+    def last(self) -> Family:
+        """Return the family that this one has become part of."""
+        return self if self.home is self else self.home.last()
+
+    def gather(self) -> None:
+        """Hand what is known to the family that this one has become part of."""
+        home = self.home = self.last()
+        if home is not self:
+            home.layers = home.layers + self.layers
+            home.members = home.members + self.members
+            home.block = home.block and self.block
 
     def order_of(self, place: int, value: Value) -> int:
         """Return the order with which the tensor at `place` vanishes with a unit of this family."""
         if value.zero:
             return NEVER
-        found = [layer.order for layer, at in zip(self.layers, self.places, strict=True) if at == place]
-        found += [layer.order for at, layer in self.members if at == place]
-        return max(found, default=0)
+        return max((layer.order for at, layer in self.layers + self.members if at == place), default=0)
 
     def labels(self) -> Tensor:
         """Return the labels of all layers together: where one is free, another's."""
-        together = torch.broadcast_tensors(*[layer.labels for layer in self.layers])
+        together = torch.broadcast_tensors(*[layer.labels for _, layer in self.layers])
         result = together[0]
         for labels in together[1:]:
             result = torch.where(result < 0, labels, result)
         return result
 
 
+def _pairs(a: Layer, b: Layer) -> tuple[Tensor, Tensor]:
+    """Return the pairs of labels that lie on one number."""
+    left, right = torch.broadcast_tensors(a.labels, b.labels)
+    size = int(right.max()) + 2
+    codes = ((left + 1) * size + right + 1).unique()
+    return codes // size - 1, codes % size - 1
+
+
 def _one_to_one(a: Tensor, b: Tensor) -> bool:
-    return len(a.unique()) == len(a) == len(b.unique())
+    seen = (a >= 0) & (b >= 0)
+    a, b = a[seen], b[seen]
+    return len(a) > 0 and len(a.unique()) == len(a) == len(b.unique())
 
 
 def _distinct(layers: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -381,6 +390,3 @@ def joined(values: Sequence[Value], dim: int, put: Callable[[list[Tensor]], Tens
             labels = squash(put(parts))
             result.append(Layer(labels, min(orders), layer.block, next((w for w in whys if w), "")))
     return result
-
-
-Rule = Callable[..., Any]

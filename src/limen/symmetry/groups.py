@@ -157,12 +157,13 @@ class _Assembly:
             inside[atom] += mix(torch.tensor(block + (1 << 40)))
         units = (owned != 0).nonzero().squeeze(1)
         units = units[units > 0]
+        units = units[~blocks[units]]
         signature = mix(owned) + mix(coloured) * 3 + inside
         found = [
             self._group(classes, {int(c): [int(c)] for c in classes}, "units")
             for classes in _alike(units, signature)
         ]
-        found += self._blocks(blocks, members, owned, coloured)
+        found += self._blocks(members, owned, coloured)
         found = [group for group in found if group.size > 1]
         return _named(sorted(found, key=lambda g: (g.kind == "blocks", 0)))
 
@@ -177,8 +178,7 @@ class _Assembly:
             coloured.index_add_(0, self.atoms.find(atoms), mix(colours * 8191 + event))
         owned[0] = coloured[0] = 0
         is_block = torch.zeros(self.count, dtype=torch.bool)
-        for block, _ in self.atoms.members:
-            is_block[self.atoms.find(block)] = True
+        is_block[self._members()[:, 0]] = True
         return owned, coloured, is_block
 
     def _members(self) -> Tensor:
@@ -190,9 +190,7 @@ class _Assembly:
         pairs = torch.stack([blocks, units], dim=1)
         return pairs[(blocks > 0) & (units > 0) & (blocks != units)].unique(dim=0)
 
-    def _blocks(
-        self, is_block: Tensor, members: Tensor, owned: Tensor, coloured: Tensor
-    ) -> list[NeuronGroup]:
+    def _blocks(self, members: Tensor, owned: Tensor, coloured: Tensor) -> list[NeuronGroup]:
         inside: dict[int, list[int]] = {}
         for block, unit in members.tolist():
             inside.setdefault(block, []).append(unit)
@@ -201,7 +199,7 @@ class _Assembly:
             for blocks, units in self.atoms.members
             for block in self.atoms.find(blocks)[self.atoms.find(units) == 0].unique()
         }
-        kept = [block for block in inside if block not in fixed and is_block[block]]
+        kept = [block for block in inside if block not in fixed]
         if not kept:
             return []
         signature = torch.zeros(self.count, dtype=torch.int64)
@@ -221,17 +219,18 @@ class _Assembly:
         rank = torch.full((self.count,), -1, dtype=torch.int64)
         for k, owner in enumerate(sorted(classes.tolist())):
             rank[list(owns[owner])] = k
-        slots = self._slots(self.layers, rank, len(classes))
+        slots = self._slots(self.layers, rank, len(classes), blocks=kind == "blocks")
         statistics = self._slots(self.statistics, rank, len(classes), "statistic")
         writers = tuple(dict.fromkeys(_owner(slot.parameter) for slot in slots if slot.role == "in"))
         writers = writers or tuple(dict.fromkeys(_owner(slot.parameter) for slot in slots))
-        sign = self._verdict(rank, self.atoms.sign, "a unit whose slices are all zero gets zero gradients")
-        permutation = self._verdict(
-            rank, self.atoms.permutation, "exchanging units leaves the function as it is"
+        own = torch.full_like(rank, -1)
+        own[list(owns)] = rank[list(owns)]
+        sign = self._sign(own, rank)
+        permutation = self._permutation(own, rank, len(classes))
+        coupled = kind == "blocks" or any(
+            bool((rank[self.atoms.find(atoms)] >= 0).any())
+            for atoms in [*self.atoms.coupled, *(atom for _, atom in self.atoms.members)]
         )
-        touched = [self.atoms.find(atoms) for atoms, _ in self.atoms.colours]
-        touched += [self.atoms.find(atoms) for _, atoms in self.atoms.members]
-        coupled = kind == "blocks" or any(bool((rank[labels] >= 0).any()) for labels in touched)
         name = _common(writers) if kind == "blocks" else (writers[0] if writers else "")
         return NeuronGroup(name, len(classes), slots, sign, permutation, statistics, kind, writers, coupled)
 
@@ -241,6 +240,8 @@ class _Assembly:
         rank: Tensor,
         size: int,
         role: Role | None = None,
+        *,
+        blocks: bool = False,
     ) -> tuple[Slot, ...]:
         slots = []
         for name, value, layer, labels in layers:
@@ -254,6 +255,9 @@ class _Assembly:
             positions = positions[torch.argsort(flat[positions], stable=True)]
             index = positions.reshape(size, -1)
             slots.append(Slot(name, dim, index, role or self._role(layer)))
+        by_rows = {slot.parameter for slot in slots if slot.dim >= 0}
+        if blocks:  # to move a block's rows is to move the elements of these rows
+            slots = [slot for slot in slots if slot.dim >= 0 or slot.parameter not in by_rows]
         return tuple(sorted(slots, key=lambda slot: ORDER.index(slot.role)))
 
     def _role(self, layer: Layer) -> Role:
@@ -272,11 +276,23 @@ class _Assembly:
         shapes = {name: value.shape for name, value in self.interpreter.parameters.items()}
         return [item for item in self.interpreter.roles.items() if len(shapes[item[0][0]]) == 1]
 
-    def _verdict(self, rank: Tensor, broken: Sequence[tuple[Tensor, str]], fine: str) -> Invariance:
-        for atoms, why in broken:
+    def _sign(self, own: Tensor, rank: Tensor) -> Invariance:
+        for atoms, why, inherited in self.atoms.sign:
+            if ((rank if inherited else own)[self.atoms.find(atoms)] >= 0).any():
+                return Invariance(False, why)
+        return Invariance(True, "where all that is a unit's is zero, so are its gradients")
+
+    def _permutation(self, own: Tensor, rank: Tensor, size: int) -> Invariance:
+        for atoms, why in self.atoms.permutation:
             if (rank[self.atoms.find(atoms)] >= 0).any():
                 return Invariance(False, why)
-        return Invariance(True, fine)
+        for atoms, colours, why in self.atoms.weights:
+            owner = rank[self.atoms.find(atoms)]
+            met = torch.zeros(size, dtype=torch.int64)
+            met.index_add_(0, owner[owner >= 0], mix(colours[owner >= 0]))
+            if (met != met[0]).any():
+                return Invariance(False, why)
+        return Invariance(True, "exchanging units leaves the function as it is")
 
 
 def _alike(classes: Tensor, signature: Tensor) -> list[Tensor]:

@@ -144,12 +144,21 @@ class Interpreter:
 
     def run(self) -> None:
         """Walk through the whole tape, then take the outputs' units from the hidden ones."""
-        for call in self.tape.calls:
+        for call in self._alive():
             self.where = call.module
             self._step(call)
         for number in self.tape.outputs:
             for layer in self.axes.settle(self._value(Ref(number))).layers:
                 self.atoms.fix(layer.labels.reshape(-1))
+
+    def _alive(self) -> list[Call]:
+        """Return the calls that the outputs depend on."""
+        wanted, kept = set(self.tape.outputs), []
+        for call in reversed(self.tape.calls):
+            if any(ref.number in wanted for ref in _refs(call.out)):
+                wanted.update(ref.number for ref in _refs((call.args, tuple(call.kwargs.values()))))
+                kept.append(call)
+        return kept[::-1]
 
     def _grouped(self) -> dict[int, int]:
         """Return how many groups of channels the convolution has that reads a weight, by the weight's number."""
@@ -213,9 +222,19 @@ class Interpreter:
             named = tuple((name, _fill(x, left)) for name, x in call.kwargs.items() if name in KEPT)
             return order(call.op, args, named)
 
+        if _name(call) == "div" and len(given) == 2:
+            self._undefined(values[1], self.here("div"))
         why = f"{self.here(_name(call))} does not map 0 to 0"
         shape = self.tape.shapes[_refs(call.out)[0].number]
         return [self.axes.elementwise(shape, values, vanish, why)]
+
+    def _undefined(self, below: Value, where: str) -> None:
+        """Break the sign sets of units by whose numbers, zero there, something is divided."""
+        for layer in below.layers:
+            if 0 < layer.order < NEVER:
+                self.atoms.break_sign(
+                    layer.labels, f"{where} divides by what is zero where all of a unit's is"
+                )
 
     def _note(self, value: Value, role: Callable[[Layer], str]) -> None:
         for layer in value.layers:
@@ -327,16 +346,14 @@ class Interpreter:
 
     # Contractions.
 
-    def product(
-        self, shape: Sequence[int], a: Value, b: Value, over: Sequence[int], why: str, *, power: int = 1
-    ) -> Value:
+    def product(self, shape: Sequence[int], a: Value, b: Value, over: Sequence[int], why: str) -> Value:
         """Multiply two tensors elementwise in a common index space, and sum over the dimensions `over`."""
         for value in (a, b):
             self._note(value, lambda layer: "out" if layer.support & set(over) else "in")
+        reads = any(layer.source and layer.support & set(over) for value in (a, b) for layer in value.layers)
         full = self.axes.elementwise(shape, [a, b], lambda orders: min(NEVER, sum(orders)), why)
-        return self.axes.reduce(
-            full, over, f"{why} reads units that do not vanish where all that is theirs is zero"
-        )
+        unread = f"{why} reads units that are not zero where all that is theirs is"
+        return self.axes.reduce(full, over, unread, reads=reads)
 
     def matmul(self, call: Call) -> list[Value]:
         """Multiply matrices (i, k) (k, j), perhaps in batches, and perhaps add a third tensor."""
@@ -506,6 +523,7 @@ class Interpreter:
         over = [d for d in range(len(v.shape)) if d != dim]
         length = self.axes.reduce(v, over, self.sums_up("weight norm"))
         self._note(v, lambda layer: "in" if layer.support == {0} else "out")
+        self._undefined(v, self.here("weight norm"))
         unit = self.axes.elementwise(
             v.shape, [v, length], lambda k: max(0, k[0] - k[1]), self.here("weight norm")
         )

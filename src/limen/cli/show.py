@@ -27,7 +27,9 @@ def show(run: Annotated[str, Parameter(help="Folder of the run.")]) -> int:
         print(f"note        {note}")
     _table("spec", {key: value for key, value in opened.spec.items() if value not in (None, {})})
     about: dict[str, object] = {
-        key: opened.info[key] for key in ("threshold", "device", "matmul", "versions") if key in opened.info
+        key: opened.info[key]
+        for key in ("threshold", "device", "matmul", "ensemble", "versions")
+        if opened.info.get(key) is not None
     }
     _table("ran with", about)
     records = {}

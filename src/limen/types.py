@@ -250,17 +250,18 @@ class Dynamics(ABC):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which steps a probe looks at: every `every`-th from 0 on; none if `every` is not positive.
+    """Which steps a probe looks at: the multiples of `every` from `start` on; none if `every` is not positive.
 
     >>> [step for step in range(7) if Schedule(3).due(step)]
     [0, 3, 6]
     """
 
     every: int = 1
+    start: int = 0
 
     def due(self, step: int) -> bool:
         """Whether `step` is one of them."""
-        return self.every > 0 and step % self.every == 0
+        return self.every > 0 and step % self.every == 0 and step >= self.start
 
 
 class Probe(ABC):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import torch
 from limen import data as datasets
 from limen import dynamics, models, registry
 from limen.config import kinds
-from limen.config.base import Built, FieldError, Keeping, about, place
+from limen.config.base import Built, FieldError, Keeping, place
 from limen.config.times import in_steps, scaled
 from limen.config.training import TrainSpec, data_fields, usual_loading
 from limen.dynamics.schedules import SCHEDULES, Constant, Schedule
@@ -42,7 +43,7 @@ def build_training(spec: TrainSpec) -> Built:
         FieldError: a value does not fit the data or the network.
         DataError: data files, or the checkpoint to start from, are missing or damaged.
     """
-    with about("device"):
+    with _within("device"):
         device = place(spec.device)
     notes: list[str] = []
     kind, fields = kinds.one("train_data", spec.train_data)
@@ -57,7 +58,7 @@ def build_training(spec: TrainSpec) -> Built:
         name: max(1, in_steps(text, stream.steps_per_epoch))
         for name, text in (("eval", spec.eval_interval), ("keep", spec.save_interval or "0ba"))
     }
-    test = Test(Every(every["eval"]))
+    test = Test(Every(every["eval"], start=1))  # as published, not before training
     own = [_probe(name, fields) for name, fields in spec.probes.items()]
     experiment = Experiment(
         objective,
@@ -68,7 +69,7 @@ def build_training(spec: TrainSpec) -> Built:
         closing=(test, *own),
         seen=stream.describe(),
     )
-    with about("probes"):
+    with _within("probes"):
         experiment.begin()  # probes refuse what does not fit before a folder is made
     saver = spec.callbacks.get("checkpoint_saver")
     info = {
@@ -82,6 +83,18 @@ def build_training(spec: TrainSpec) -> Built:
     }
     freq = every["keep"] if spec.save_interval is not None else -1
     return Built(experiment, spec.folder(), info, notes, Keeping(freq))
+
+
+@contextlib.contextmanager
+def _within(path: str) -> Iterator[None]:
+    """Say in a refusal which key it concerns."""
+    try:
+        yield
+    except FieldError:
+        raise
+    except InputError as error:
+        text = str(error)
+        raise FieldError(path, text if text.startswith(path) else f"{path}: {text}") from error
 
 
 def steps_per_epoch(spec: TrainSpec) -> int:
@@ -120,13 +133,10 @@ def _images(spec: TrainSpec, path: str, kind: str, fields: Mapping[str, Any], no
     if fields.get("download") and kind in kinds.IMAGE_SETS and kind != "imagenet":
         datasets.fetch(NOISE.sub("", kind), folder)
     try:
-        return datasets.images(kind, rest, folder)
+        with _within(here):
+            return datasets.images(kind, rest, folder)
     except DataError as error:
         raise DataError(f"{here}: {error}") from error
-    except FieldError:
-        raise
-    except InputError as error:
-        raise FieldError(here, f"{here}: {error}") from error
 
 
 def _evaluated(
@@ -168,7 +178,7 @@ def _stream(
         if name in spec.algorithms
     }
     rest = {name: value for name, value in fields.items() if name not in kinds.LOADING}
-    with about("train_data"):
+    with _within("train_data"):
         return Minibatches(
             trained.images,
             trained.labels,
@@ -196,7 +206,7 @@ def _objective(spec: TrainSpec, trained: ImageSet, evaluated: ImageSet, device: 
     arguments = {name: value for name, value in fields.items() if name not in ("loss_name", "num_classes")}
     shape = tuple(evaluated.test_images.shape[1:])
     seed = generator(spec.seed, "weights", spec.replicate).initial_seed() & (2**63 - 1)
-    with about("model"):
+    with _within("model"):
         module = models.build(
             kind, input_shape=shape, outputs=trained.outputs, seed=seed, arguments=arguments
         )
@@ -253,7 +263,7 @@ def _take(objective: Training, checkpoint: Path) -> None:
 
 def _rule(spec: TrainSpec, per_epoch: int, total: int) -> Scheduled:
     kind, fields = kinds.one("optimizer", spec.optimizer)
-    with about(f"optimizer.{kind}"):
+    with _within(f"optimizer.{kind}"):
         rule: Scheduled = dynamics.make(kind, fields)  # type: ignore[assignment]
         rule = replace(rule, schedule=_schedule(spec, per_epoch, total), grad_clip_norm=spec.grad_clip_norm)
     return rule
@@ -278,7 +288,7 @@ def _schedule(spec: TrainSpec, per_epoch: int, total: int) -> Schedule:
         fields["t_warmup"] = steps(fields["t_warmup"], warmup_ratio)
     if "milestones" in fields:
         fields["milestones"] = tuple(steps(text, ratio) for text in fields["milestones"])
-    with about(f"schedulers.{kind}"):
+    with _within(f"schedulers.{kind}"):
         return SCHEDULES[kind](**fields)
 
 
@@ -293,7 +303,7 @@ def _monitors(spec: TrainSpec, rule: Scheduled, objective: Training) -> list[Pro
 
 
 def _probe(name: str, fields: Mapping[str, Any]) -> Probe:
-    with about(f"probes.{name}"):
+    with _within(f"probes.{name}"):
         made = registry.make("probes", name, fields)
         if not isinstance(made, Probe):
             raise InputError(f"probe {name!r}: expected a limen.types.Probe, got {type(made).__name__}.")

@@ -6,6 +6,7 @@ are plug-ins and their fields the arguments of `make`; the others are listed her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any

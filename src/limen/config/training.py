@@ -322,7 +322,7 @@ class FinetuneSpec(TrainSpec):
         if self.exp_hash is None:
             raise FieldError(
                 "exp_hash",
-                "exp_hash: expected the name of an experiment, as `limen train -f FILE --get_name` prints it, got none.",
+                "exp_hash: expected the name of an experiment (`limen train -f FILE --get_name` prints it), got none.",
             )
         if self.load_batch is None:
             raise FieldError(

@@ -31,6 +31,7 @@ ESSENTIAL = ("id", "status", "why", "experiment")
 
 FREE = {"max_steps", "acc_goal", "loss_goal", "save_freq", "save_model", "checkpoint_freq"} | {
     *("results", "data_dir", "device", "physical_batch_size"),
+    *("exp_dir", "loggers", "dataloader", "save_interval", "max_duration"),
 }
 """Words of a spec that may change at a resume."""
 

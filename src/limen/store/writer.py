@@ -205,7 +205,7 @@ def _prepare(
     old = manifest.load(folder)
     status, why = read.standing(old)
     if not going_on:
-        raise _refusal(folder, status, why)
+        raise _refusal(folder, status, why, named_by_length="max_duration" in old.get("spec", {}))
     manifest.check_same(folder, old, new)
     if _complete(old, new, status):
         return None
@@ -221,7 +221,7 @@ def _prepare(
     return start
 
 
-def _refusal(folder: Path, status: Status, why: str) -> StoreError:
+def _refusal(folder: Path, status: Status, why: str, *, named_by_length: bool) -> StoreError:
     if status is Status.RUNNING:
         status, why = Status.INTERRUPTED, read.ABANDONED
     ways = {
@@ -229,6 +229,8 @@ def _refusal(folder: Path, status: Status, why: str) -> StoreError:
         "--overwrite discards it",
         Status.DIVERGED: "--overwrite discards it",
     }
+    if named_by_length:  # a longer run has another folder
+        ways[Status.FINISHED] = ways[Status.DIVERGED]
     way = ways.get(status, "--resume goes on with it, --overwrite discards it")
     return StoreError(
         f"{folder} holds a run already, {status} ({why}). Nothing is overwritten unasked: {way}."

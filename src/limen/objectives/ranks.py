@@ -1,10 +1,11 @@
 """The processes that train one network together: each sees its share of a batch, sums are explicit.
 
-Started by `torchrun`, with `torch.distributed.init_process_group` called before.
+`torchrun` starts them; `Ranks.join`, or `torch.distributed.init_process_group`, is called before a network is built.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,14 @@ class Ranks:
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
         return cls()
+
+    @classmethod
+    def join(cls, device: torch.device | str = "cpu") -> Ranks:
+        """Form the process group that `torchrun` has prepared, if it has, and return this process's place in it."""
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if several and distributed.is_available() and not distributed.is_initialized():
+            distributed.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+        return cls.here()
 
     def share(self, n: int) -> slice:
         """Return which of n consecutive examples this process sees: shares differ by one at the most."""

@@ -8,19 +8,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limen.digest import digest
 from limen.errors import InputError
 from limen.models import _norm
 from limen.objectives.losses import BatchLoss, PerExample, of_batches, prepare, smoothed
 from limen.objectives.ranks import Ranks
+from limen.objectives.shared_norm import SharedNorm
 from limen.objectives.training_parameters import Parameters
 from limen.objectives.training_point import Network, NetworkPoint
 from limen.types import AVERAGE, Batch, Need, Objective, State
@@ -94,7 +96,9 @@ class Training(Objective):
         classification = loss != "mse" or evaluation is None or not evaluation[1].is_floating_point()
         self.loss: BatchLoss = of_batches(loss, classification)
         self.loss_given = loss
-        copied = _running(copy.deepcopy(module).to(self.device, self.dtype), self.ranks)
+        copied = _replace_norms(copy.deepcopy(module).to(self.device, self.dtype), _running)
+        if self.ranks.world > 1:
+            _replace_norms(copied, lambda norm: SharedNorm.of(norm, self.ranks))
         self.parameters = Parameters(copied)
         self.dim = self.parameters.dim
         self.training = _Mode(copied.train(), self, precision, channels_last)
@@ -218,8 +222,11 @@ class Evaluation(Objective):
         self.trained, self.network, self.batch_size = training, network, batch_size
         self.dim, self.dtype, self.device = training.dim, training.dtype, training.device
         self.n = len(inputs)
-        if self.n != len(targets) or self.n == 0:
-            raise InputError(f"need as many held-out targets as inputs, got {self.n} and {len(targets)}.")
+        if self.n != len(targets) or self.n < training.ranks.world:
+            raise InputError(
+                f"need as many held-out targets as inputs, and at least {training.ranks.world}: "
+                f"got {self.n} and {len(targets)}."
+            )
         self.inputs = training.place(inputs)
         self.outputs = _output_shape(network.module, self.inputs[:2])
         name = "ce" if training.loss.name == "soft_cross_entropy" else training.loss_given
@@ -269,6 +276,14 @@ class _Mode(Network):
         other.seed = seed
         return other
 
+    def exact(self) -> _Mode:
+        """Return the same with BatchNorm in primitive operations."""
+        other = copy.copy(self)
+        other.module = _replace_norms(
+            copy.deepcopy(self.module), lambda norm: SharedNorm.of(norm, self.ranks)
+        )
+        return other
+
     def outputs(
         self, leaves: Mapping[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor, need: Need
     ) -> Tensor:
@@ -291,12 +306,17 @@ class _Mode(Network):
         return outputs
 
 
-def _running(module: nn.Module, ranks: Ranks) -> nn.Module:
-    """Give every BatchNorm that keeps no statistics running ones; share statistics where processes share a batch."""
+def _running(norm: _BatchNorm) -> _BatchNorm:
+    """Return running statistics for a limen BatchNorm, which keeps none; any other as it is."""
+    return _norm.RunningNorm.of(norm) if isinstance(norm, _norm.BatchNorm) else norm
+
+
+def _replace_norms(module: nn.Module, by: Callable[[_BatchNorm], _BatchNorm]) -> nn.Module:
+    """Put `by(norm)` in the place of every BatchNorm in `module`."""
     for parent in list(module.modules()):
         for name, part in list(parent.named_children()):
-            if isinstance(part, _norm.BatchNorm):
-                setattr(parent, name, _norm.RunningNorm.of(part))
+            if isinstance(part, _BatchNorm):
+                setattr(parent, name, by(part))
     return module
 
 

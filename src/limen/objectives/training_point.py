@@ -39,6 +39,10 @@ class Network(ABC):
     ) -> Tensor:
         """Return the outputs (n, …) for `inputs`; buffers that the pass moves are moved in `buffers`."""
 
+    @abstractmethod
+    def exact(self) -> Network:
+        """Return the same function in operations whose third derivatives are right."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -134,8 +138,9 @@ class NetworkPoint(Point):
         """Return ∇(uᵀHv) (p,), by a third reverse pass over each chunk."""
         out = torch.zeros_like(self.w)
         us, vs = (list(self.network.parameters.unflatten(x).values()) for x in (u, v))
+        network = self.network.exact()
         for chunk in self._chunks(len(self.inputs)):
-            made = self._graph(chunk)
+            made = self._graph_of(network, chunk)
             products = _products(made, vs, create_graph=True)
             form = torch.stack([(a * b).sum() for a, b in zip(us, products, strict=True)]).sum()
             if form.requires_grad:
@@ -161,25 +166,28 @@ class NetworkPoint(Point):
         return [x.detach().requires_grad_() for x in self.network.parameters.unflatten(self.w).values()]
 
     def _forward(
-        self, leaves: list[Tensor], chunk: slice, buffers: dict[str, Tensor]
+        self, network: Network, leaves: list[Tensor], chunk: slice, buffers: dict[str, Tensor], need: Need
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs on a chunk and its share of the mean loss."""
-        named = dict(zip(self.network.parameters.names, leaves, strict=True))
-        outputs = self.network.outputs(named, buffers, self.inputs[chunk], self.need)
+        named = dict(zip(network.parameters.names, leaves, strict=True))
+        outputs = network.outputs(named, buffers, self.inputs[chunk], need)
         outputs = outputs.to(self.w.dtype)
-        return outputs, self.network.loss.total(outputs, self.targets[chunk]) / self.n
+        return outputs, network.loss.total(outputs, self.targets[chunk]) / self.n
 
-    @torch.enable_grad()
     def _graph(self, chunk: slice) -> Graph:
         """Return the gradient of a chunk with its graph, kept where the chunk is all there is."""
         key = (chunk.start, chunk.stop)
         if key in self._kept:
             return self._kept[key]
-        leaves = self._leaves()
-        _, loss = self._forward(leaves, chunk, self._copy())
-        made = Graph(leaves, torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True))
+        made = self._graph_of(self.network, chunk)
         self._keep(chunk, made)
         return made
+
+    @torch.enable_grad()
+    def _graph_of(self, network: Network, chunk: slice) -> Graph:
+        leaves = self._leaves()
+        _, loss = self._forward(network, leaves, chunk, self._copy(), Need.CURVATURE)
+        return Graph(leaves, torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True))
 
     @functools.cached_property
     def _kept(self) -> dict[tuple[int, int], Graph]:
@@ -223,7 +231,7 @@ class NetworkPoint(Point):
         """Return outputs, share of the loss and, where needed, its gradient, all detached."""
         with torch.set_grad_enabled(bool((Need.GRAD | Need.CURVATURE) & need)):
             leaves = self._leaves()
-            outputs, loss = self._forward(leaves, chunk, buffers)
+            outputs, loss = self._forward(self.network, leaves, chunk, buffers, need)
             grads: tuple[Tensor, ...] = ()
             if Need.CURVATURE in need:
                 grads = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)

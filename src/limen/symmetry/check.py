@@ -8,20 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from limen.symmetry.actions import permute
 from limen.symmetry.groups import NeuronGroup
-from limen.symmetry.trace import evaluating, tensors
+from limen.symmetry.trace import call_with, evaluating, tensors
 
 
 def outputs(module: nn.Module, inputs: Any, state: Mapping[str, Tensor] | None = None) -> Tensor:
     """Return all outputs in evaluation mode as one vector, at the module's own state or another."""
     state = dict(module.state_dict() if state is None else state)
-    own = [*dict(module.named_parameters()), *dict(module.named_buffers())]
-    held = {name: state[name] for name in own if name in state}
     with torch.no_grad(), evaluating(module):
-        out = functional_call(module, held, inputs if isinstance(inputs, tuple) else (inputs,))
+        out = call_with(module, state, inputs if isinstance(inputs, tuple) else (inputs,))
     return torch.cat([x.reshape(-1) for x in tensors(out)])
 
 

@@ -37,7 +37,7 @@ class Invariance:
         return self.holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """A parameter's slices that belong to the units of a group.
 
@@ -60,7 +60,7 @@ class Slot:
         return front[self.index.to(front.device)].flatten(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NeuronGroup:
     """Hidden units that are alike.
 

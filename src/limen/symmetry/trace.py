@@ -143,6 +143,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def call_with(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Any:
+    """Call a module with other parameters and buffers, given by the names of `named_parameters` and `named_buffers`.
+
+    A tensor that several parts share, or a part that has several names, is replaced once in each place.
+    """
+    own = {id(x): name for name, x in (*module.named_parameters(), *module.named_buffers())}
+    places = {
+        f"{prefix}.{leaf}" if prefix else leaf: own[id(x)]
+        for prefix, part in module.named_modules()
+        for leaf, x in (*part._parameters.items(), *part._buffers.items())
+        if x is not None
+    }
+    held = {place: state[name] for place, name in places.items() if name in state}
+    return functional_call(module, held, inputs, tie_weights=False)
+
+
 @contextlib.contextmanager
 def _unfused() -> Iterator[None]:
     """Have attention and recurrent layers run as the operations that they are made of."""
@@ -203,7 +219,7 @@ def trace(module: nn.Module, example: Any) -> Tape:
     recorder.live.update(numbers.values(), inputs)
 
     def run(parameters: Any, buffers: Any, given: Any) -> Any:
-        return functional_call(module, {**parameters, **buffers}, given)
+        return call_with(module, {**parameters, **buffers}, given)
 
     with (
         torch.random.fork_rng(devices=[]),

@@ -18,7 +18,7 @@ FLOORS = (
     ("types", "errors", "registry", "randomness", "digest", "linalg", "ode"),
     ("objectives", "data", "models", "symmetry", "collapse", "streams"),
     ("dynamics", "probes"),
-    ("run", "config"),
+    ("run", "config", "toys"),
     ("store", "catalogue", "ensemble", "sweep", "launch", "git"),
     ("analysis", "plots", "report"),
     ("cli", "recipes", "__main__"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limen.collapse import count, effective_rank
-from limen.collapse.gram import gram
+from limen.collapse.gram import gram, row_blocks
 from limen.errors import InputError
 
 
@@ -65,7 +65,7 @@ def cloud(seed: int, n: int = 40, d: int = 6, spread: float = 0.35) -> torch.Ten
 @pytest.mark.parametrize(("grouping", "by_hand"), [("linkage", linkage), ("greedy", greedy)])
 def test_counts_are_those_of_literal_loops(seed, grouping, by_hand):
     V = cloud(seed, n=40 + 9 * seed, d=3 + 20 * (seed % 3))
-    found = count(V, grouping)
+    found = count(V, grouping=grouping)
     assert (found.vanished, found.independent) == by_hand(V)
     assert found.vanished + found.identical + found.independent == found.size == len(V)
 
@@ -74,8 +74,8 @@ def test_the_two_groupings_differ_on_a_chain():
     # neighbours are identical, ends are not: one component, and as many founders as the chain has lengths
     angles = torch.linspace(0, 1.2, 13)
     V = torch.stack([angles.cos(), angles.sin()], dim=1)
-    assert count(V, "linkage").independent == 1
-    assert count(V, "greedy").independent == greedy(V)[1] > 1
+    assert count(V, grouping="linkage").independent == 1
+    assert count(V, grouping="greedy").independent == greedy(V)[1] > 1
 
 
 @settings(deadline=None, max_examples=25)
@@ -103,7 +103,7 @@ def test_planted_neurons_are_counted_exactly(d, grouping):
     V[100:140] = V[60]
     V[200:230] = 0
     V[230] = 0.09 * V.norm(dim=1).max() * V[230] / V[230].norm()
-    found = count(V, grouping)
+    found = count(V, grouping=grouping)
     assert found.vanished == 31
     distinct = 5 if d == 5 else 300 - 31 - 40
     assert found.independent == distinct
@@ -145,11 +145,24 @@ def test_clusters_name_the_neurons():
 
 
 @pytest.mark.parametrize("shape", [(30, 200), (200, 30), (130, 4100)])
-def test_gram_is_the_product_in_float64(shape):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gram_is_the_product_of_all_parts(shape, dtype):
     V = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    exact = V.double() @ V.double().t()
-    assert torch.allclose(gram(V), exact, rtol=0, atol=1e-12 * shape[1])
-    assert torch.equal(gram(V), gram(V).t())
+    wide = V.double() @ V.double().t()
+    made = gram([V[:, :7], V[:, 7:]], dtype)
+    assert made.dtype == dtype
+    assert torch.allclose(made.double(), wide, rtol=0, atol=torch.finfo(dtype).eps * shape[1] ** 2)
+    assert torch.equal(made, made.t())
+    blocks = torch.cat([block for _, block in row_blocks([V[:, :7], V[:, 7:]])])
+    assert torch.allclose(blocks, wide, rtol=0, atol=1e-14 * shape[1] ** 2)
+
+
+@pytest.mark.parametrize("n", [20, 90])
+def test_parts_side_by_side_are_one_vector(n):
+    V = cloud(5, n=n, d=60)
+    whole, parts = count(V), count(V[:, :1], V[:, 1:40], V[:, 40:])
+    assert whole.clusters.tolist() == parts.clusters.tolist()
+    assert parts.effective_rank == pytest.approx(whole.effective_rank, rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
@@ -157,7 +170,23 @@ def test_effective_rank_is_that_of_the_singular_values(shape):
     V = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     sigma = torch.linalg.svdvals(V)
     p = sigma / sigma.sum()
-    assert effective_rank(V) == pytest.approx(math.exp(-float((p * p.log()).sum())), rel=1e-10)
+    exact = math.exp(-float((p * p.log()).sum()))
+    assert effective_rank(V) == pytest.approx(exact, rel=1e-10)
+    assert effective_rank(V.float()) == pytest.approx(exact, rel=1e-4)
+    assert count(V.float()).effective_rank == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2, 4])
+def test_effective_rank_of_float32_weights_is_good_to_a_thousandth(power):
+    # spectra that fall ever faster: at some point float32 products no longer do
+    draw = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.linalg.qr(torch.randn(n, 300, generator=draw, dtype=torch.float64))[0] for n in (300, 900)
+    )
+    sigma = torch.arange(1, 301, dtype=torch.float64) ** -power
+    V = (left * sigma @ right.t()).float()
+    p = sigma / sigma.sum()
+    assert effective_rank(V) == pytest.approx(math.exp(-float((p * p.log()).sum())), rel=1e-3)
 
 
 def test_effective_rank_of_a_collapsed_layer_is_not_that_of_its_rounding():
@@ -171,10 +200,18 @@ def test_effective_rank_of_a_collapsed_layer_is_not_that_of_its_rounding():
     assert effective_rank(torch.outer(torch.rand(50) + 1, torch.rand(80))) == pytest.approx(1.0, rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counting_leaves_the_weights_alone(dtype):
+    V = cloud(0, n=20, d=50).to(dtype)
+    before = V.clone()
+    count(V[:, :20], V[:, 20:])
+    assert torch.equal(V, before)
+
+
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(InputError, match="not finite"):
         count(torch.tensor([[1.0, math.nan], [1, 2]]))
-    with pytest.raises(InputError, match="shape"):
+    with pytest.raises(InputError, match="neurons, numbers of each"):
         count(torch.zeros(3))
     with pytest.raises(InputError, match="linkage, greedy"):
-        count(torch.ones(3, 2), "kmeans")  # type: ignore[arg-type]
+        count(torch.ones(3, 2), grouping="kmeans")  # type: ignore[arg-type]

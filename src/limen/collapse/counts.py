@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from limen.collapse.gram import gram, rows_of_gram
+from limen.collapse.gram import Parts, exact, gram, row_blocks, squares, working
+from limen.collapse.rank import effective_rank, rank_of_gram
 from limen.errors import InputError
 
 VANISHED = 0.1
@@ -62,8 +63,8 @@ class Counts:
         return self.independent / self.size
 
 
-def count(V: Tensor, grouping: Grouping = "linkage") -> Counts:
-    """Count the neurons whose vectors are the rows of `V` (n, d).
+def count(*parts: Tensor, grouping: Grouping = "linkage") -> Counts:
+    """Count the neurons whose vectors are the rows of V (n, d), given whole or as parts (n, d_k) side by side.
 
     A neuron has *vanished* if its norm is below 0.1 of the largest. Two others a, b are *identical* if
     2‖a−b‖²/(‖a‖²+‖b‖²) < 0.1. *Independent* neurons are the clusters of this relation, which is not transitive:
@@ -72,12 +73,12 @@ def count(V: Tensor, grouping: Grouping = "linkage") -> Counts:
     - "greedy": as published, in the order of the index: the first neuron not yet in a cluster founds one, and takes in
       every later one that is identical to it and in none.
 
-    All is computed in float64 from inner products: 2‖a−b‖²/(‖a‖²+‖b‖²) = 2 − 4 a·b/(‖a‖²+‖b‖²), whose rounding is
-    below d·2e-16, far from 0.1. Memory is linear in the numbers of `V`, time is that of half a matrix product
-    and of the eigenvalues of the smaller Gram matrix.
+    Every decision is that of float64: norms are summed in it, and 2‖a−b‖²/(‖a‖²+‖b‖²) = 2 − 4 a·b/(‖a‖²+‖b‖²), which
+    does not cancel near 0.1, is computed again for the pairs that float32 products leave in doubt. Memory is linear in
+    the numbers of V; time is half of a matrix product and the eigenvalues of the smaller Gram matrix.
 
     Raises:
-        InputError: `V` is no (n, d) with n, d > 0, is not finite, or the grouping is unknown.
+        InputError: parts are no (n, d_k) with n, d > 0, are not finite, or the grouping is unknown.
 
     Examples:
         >>> V = torch.tensor([[1.0, 0.0], [1.1, 0.0], [0.0, 2.0], [0.0, 0.0]])
@@ -85,61 +86,57 @@ def count(V: Tensor, grouping: Grouping = "linkage") -> Counts:
         >>> found.vanished, found.identical, found.independent, found.clusters.tolist()
         (1, 1, 2, [0, 0, 1, -1])
     """
-    if V.ndim != 2 or not V.numel():
-        raise InputError(
-            f"expected vectors (neurons, numbers of each), and some; got shape {tuple(V.shape)}."
-        )
-    if grouping not in GROUPINGS:
-        raise InputError(f"grouping: expected one of {', '.join(GROUPINGS)}, got {grouping!r}.")
-    n, d = V.shape
-    V = V.detach()
-    small = gram(V if n <= d else V.t())
-    G = small if n <= d else None
-    squares = (small.diagonal() if n <= d else V.to(torch.float64).square().sum(1)).cpu()
-    if not bool(squares.isfinite().all()):
-        bad = int((~squares.isfinite()).sum())
+    _check(parts, grouping)
+    parts = tuple(part.detach().to(working(parts)) for part in parts)
+    n, d = len(parts[0]), sum(part.shape[1] for part in parts)
+    lengths = squares(parts)
+    if not bool(lengths.isfinite().all()):
+        bad = int((~lengths.isfinite()).sum())
         raise InputError(
             f"{bad} of {n} neurons are not finite: has the run diverged? Take an earlier checkpoint."
         )
-    norms = squares.sqrt()
-    alive = ((norms >= VANISHED * norms.max()) & (norms > 0)).numpy()
-    blocks = _identical(V, G, squares, alive)
+    norms = lengths.sqrt().numpy()
+    alive: Flags = (norms >= VANISHED * norms.max()) & (norms > 0)
+    if n <= d:
+        G = gram(parts)
+        blocks = _identical([(0, G)], parts, lengths, alive, d * torch.finfo(G.dtype).eps)
+        rank = rank_of_gram(G, parts)
+    else:
+        blocks = _identical(row_blocks(parts), parts, lengths, alive, 0.0)
+        rank = effective_rank(*parts)
     clusters = _number(_linkage(blocks, n) if grouping == "linkage" else _greedy(blocks, alive), alive)
     independent = int(clusters.max(initial=-1)) + 1
     left = int(alive.sum())
-    return Counts(n, n - left, left - independent, independent, _rank(small), clusters)
+    return Counts(n, n - left, left - independent, independent, rank, clusters)
 
 
-def effective_rank(V: Tensor) -> float:
-    """Return exp(−Σ pᵢ log pᵢ), pᵢ = σᵢ/Σσ, of the singular values σ of `V` (n, d); 0 for the zero matrix.
+def _check(parts: Parts, grouping: str) -> None:
+    shapes = [tuple(part.shape) for part in parts]
+    fits = all(len(shape) == 2 and shape[0] == shapes[0][0] > 0 for shape in shapes)
+    if not fits or not sum(part.numel() for part in parts):
+        raise InputError(f"expected vectors (neurons, numbers of each), and some; got {shapes or 'nothing'}.")
+    if grouping not in GROUPINGS:
+        raise InputError(f"grouping: expected one of {', '.join(GROUPINGS)}, got {grouping!r}.")
 
-    The σᵢ² are eigenvalues of the smaller Gram matrix in float64; those that its rounding cannot tell from zero count
-    as zero.
-    Source: Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
 
-    >>> round(effective_rank(torch.eye(5)), 12)
-    5.0
+def _identical(
+    products: Iterable[tuple[int, Tensor]], parts: Parts, lengths: Tensor, alive: Flags, error: float
+) -> Iterator[Block]:
+    """Yield which living neurons are identical, by blocks of rows.
+
+    That is a·b > .475 (‖a‖²+‖b‖²); `error` bounds the rounding of a·b as a fraction of ‖a‖‖b‖ ≤ (‖a‖²+‖b‖²)/2.
     """
-    return _rank(gram(V.detach() if V.shape[0] <= V.shape[1] else V.detach().t()))
-
-
-def _rank(G: Tensor) -> float:
-    squares = torch.linalg.eigvalsh(G).flip(0)
-    floor = len(G) * torch.finfo(torch.float64).eps * squares[0]
-    sigma = squares[(squares > floor) & (squares > 0)].sqrt()
-    if not len(sigma):
-        return 0.0
-    p = sigma / sigma.sum()
-    return float(torch.exp(-(p * p.log()).sum()))
-
-
-def _identical(V: Tensor, G: Tensor | None, squares: Tensor, alive: Flags) -> Iterator[Block]:
-    """Yield which living neurons are identical, by blocks of rows: 2 − 4 a·b/(‖a‖²+‖b‖²) < 0.1."""
-    here = squares.to(V.device)
-    least = (2 - IDENTICAL) / 4
-    for first, block in rows_of_gram(V, G):
+    here = lengths.to(parts[0].device)
+    bound = (2 - IDENTICAL) / 4
+    for first, block in products:
         rows = slice(first, first + len(block))
-        near: Flags = (block > least * (here[rows, None] + here)).cpu().numpy()
+        share = block / (here[rows, None] + here).to(block.dtype)
+        near: Flags = (share > bound).cpu().numpy()
+        if error:
+            doubt = ((share - bound).abs() <= error).nonzero()
+            a, b = doubt[:, 0] + first, doubt[:, 1]
+            sure = exact(parts, a, b) > bound * (here[a] + here[b])
+            near[doubt[:, 0].cpu().numpy(), b.cpu().numpy()] = sure.cpu().numpy()
         near &= alive[rows, None] & alive
         yield first, near
 
@@ -147,11 +144,12 @@ def _identical(V: Tensor, G: Tensor | None, squares: Tensor, alive: Flags) -> It
 def _linkage(blocks: Iterable[Block], n: int) -> Labels:
     """Return for each neuron the least index of its connected component."""
     least = np.arange(n)
-    for _, block in blocks:
+    for first, block in blocks:
         # a row whose only neighbour is itself joins nothing
         for row in np.flatnonzero(block.sum(axis=1) > 1):
             met = np.zeros(n, dtype=bool)
             met[least[block[row]]] = True
+            met[least[first + row]] = True
             if met.sum() > 1:
                 least[met[least]] = np.argmax(met)
     return least

@@ -37,8 +37,8 @@ class Exponents:
         value: mean growth of log ‖δ‖ a step (k,); negative where the set attracts.
         error: its standard error (k,), by batch means: correlated steps are averaged in 20 stretches first.
         growth: log growth of each step counted (T, k).
-        drift: the greatest normal component of a minibatch gradient on the sets, as a fraction of it; rounding if they are
-            invariant.
+        drift: the greatest normal component of a minibatch gradient on the sets, as a fraction of it; rounding if
+            they are invariant.
     """
 
     value: Tensor

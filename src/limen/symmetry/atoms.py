@@ -34,6 +34,7 @@ class Atoms:
         members: pairs (block, atom): permuting blocks carries their members along.
         weights: (atoms, colours, reason): which fixed numbers they meet.
         coupled: atoms over which some operation runs that is not a sum of what outgoing weights multiply.
+        heads: blocks that come of a product of two activations, as in attention.
         sign: (atoms, reason, whether blocks inherit it): why they do not stay at zero.
         permutation: (atoms, reason): why they cannot be exchanged.
     """
@@ -44,6 +45,7 @@ class Atoms:
         self.members: list[tuple[Tensor, Tensor]] = []
         self.weights: list[tuple[Tensor, Tensor, str]] = []
         self.coupled: list[Tensor] = []
+        self.heads: list[Tensor] = []
         self.sign: list[tuple[Tensor, str, bool]] = []
         self.permutation: list[tuple[Tensor, str]] = []
 

@@ -228,7 +228,14 @@ class Axes:
         return fresh[which].reshape(shape)
 
     def reduce(
-        self, value: Value, dims: Iterable[int], why: str, *, power: int = 1, reads: bool = False
+        self,
+        value: Value,
+        dims: Iterable[int],
+        why: str,
+        *,
+        power: int = 1,
+        reads: bool = False,
+        heads: bool = False,
     ) -> Value:
         """Return the value of a symmetric reduction (sum, mean, maximum) that keeps dimensions of size 1.
 
@@ -239,6 +246,7 @@ class Axes:
             power: 2 for sums of squares.
             reads: whether it sums what outgoing weights have multiplied: then a unit of value zero adds nothing, and
                 two equal ones add what one with the sum of their outgoing weights does.
+            heads: whether it sums a product of two activations: the blocks that come of it are heads.
         """
         value = self.settle(value)
         gone = frozenset(d for d in dims if value.shape[d] > 1)
@@ -252,7 +260,10 @@ class Axes:
                 self.atoms.break_sign(layer.labels, layer.why or why, blocks=not kept)
             if not reads:
                 self.atoms.couple(layer.labels)
-            layers += self._end(layer, kept, power)
+            ended = self._end(layer, kept, power)
+            if heads:
+                self.atoms.heads += [block.labels.reshape(-1) for block in ended]
+            layers += ended
         shape = tuple(1 if d in gone else size for d, size in enumerate(value.shape))
         return Value(shape, tuple(layers))
 

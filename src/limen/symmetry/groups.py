@@ -57,7 +57,12 @@ class Slot:
     def slices(self, parameter: Tensor) -> Tensor:
         """Return what belongs to each unit, (size, numbers of a unit)."""
         front = parameter.reshape(-1) if self.dim < 0 else parameter.movedim(self.dim, 0)
-        return front[self.index.to(front.device)].flatten(1)
+        size, each = self.index.shape
+        in_order = len(front) == size * each and torch.equal(
+            self.index.reshape(-1), torch.arange(size * each)
+        )
+        chosen = front.unflatten(0, (size, each)) if in_order else front[self.index.to(front.device)]
+        return chosen.flatten(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +70,15 @@ class NeuronGroup:
     """Hidden units that are alike.
 
     Attributes:
-        name: of the module that writes the units; of the first, if several write into one stream.
+        name: of the module that writes the units; of the first, if several write into one stream; `[k]` for units
+            inside the k-th head or block.
         size: number of units.
         slots: what belongs to them.
         sign: whether a unit stays at zero when all that belongs to it is zero.
         permutation: whether two units stay equal when all that belongs to them is equal.
         statistics: running statistics of norm layers; they move with the units and are no parameters.
-        kind: `units`, or `blocks` of units such as attention heads.
+        kind: `units`; `heads` of an attention layer, or other `blocks` of units, such as those of a grouped
+            convolution.
         writers: modules whose output the units are.
         coupled: whether some operation (layer norm, attention) runs over the units, so that a function with one unit
             less is another function.
@@ -83,7 +90,7 @@ class NeuronGroup:
     sign: Invariance
     permutation: Invariance
     statistics: tuple[Slot, ...] = ()
-    kind: Literal["units", "blocks"] = "units"
+    kind: Literal["units", "heads", "blocks"] = "units"
     writers: tuple[str, ...] = field(default=())
     coupled: bool = False
 
@@ -159,13 +166,19 @@ class _Assembly:
         units = units[units > 0]
         units = units[~blocks[units]]
         signature = mix(owned) + mix(coloured) * 3 + inside
-        found = [
-            self._group(classes, {int(c): [int(c)] for c in classes}, "units")
-            for classes in _alike(units, signature)
-        ]
-        found += self._blocks(members, owned, coloured)
-        found = [group for group in found if group.size > 1]
-        return _named(sorted(found, key=lambda g: (g.kind == "blocks", 0)))
+        blocks_of: dict[int, list[int]] = {}
+        for block, unit in members.tolist():
+            blocks_of.setdefault(unit, []).append(block)
+        large, number = self._blocks(members, owned, coloured)
+        found = []
+        for classes in _alike(units, signature):
+            if len(classes) > 1:
+                rank = torch.full((self.count,), -1, dtype=torch.int64)
+                rank[classes] = torch.arange(len(classes))
+                group = self._group(rank, rank, len(classes), "units")
+                within = [number[block] for block in blocks_of.get(int(classes[0]), []) if block in number]
+                found.append(replace(group, name=f"{group.name}[{within[0]}]") if within else group)
+        return _named(found + large)
 
     def _signatures(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return, for every class, a sum over what it owns, one over its colours, and whether it is a block."""
@@ -190,7 +203,10 @@ class _Assembly:
         pairs = torch.stack([blocks, units], dim=1)
         return pairs[(blocks > 0) & (units > 0) & (blocks != units)].unique(dim=0)
 
-    def _blocks(self, members: Tensor, owned: Tensor, coloured: Tensor) -> list[NeuronGroup]:
+    def _blocks(
+        self, members: Tensor, owned: Tensor, coloured: Tensor
+    ) -> tuple[list[NeuronGroup], dict[int, int]]:
+        """Return the groups of blocks, and the number of each block in its group."""
         inside: dict[int, list[int]] = {}
         for block, unit in members.tolist():
             inside.setdefault(block, []).append(unit)
@@ -200,39 +216,46 @@ class _Assembly:
             for block in self.atoms.find(blocks)[self.atoms.find(units) == 0].unique()
         }
         kept = [block for block in inside if block not in fixed]
+        number: dict[int, int] = {}
         if not kept:
-            return []
+            return [], number
+        heads = {int(c) for labels in self.atoms.heads for c in self.atoms.find(labels).unique()}
         signature = torch.zeros(self.count, dtype=torch.int64)
         for block in kept:
             parts = torch.tensor([block, *inside[block]])
             signature[block] = (mix(owned[parts]) + mix(coloured[parts]) * 3).sum()
         groups = []
         for classes in _alike(torch.tensor(kept), signature):
-            owners = [unit for block in classes.tolist() for unit in inside[block]]
-            if len(set(owners)) == len(owners):  # heads that share their keys are no units of their own
-                groups.append(self._group(classes, {b: [b, *inside[b]] for b in classes.tolist()}, "blocks"))
-        return groups
+            owned_by = [inside[block] for block in classes.tolist()]
+            owners = [unit for part in owned_by for unit in part]
+            if len(set(owners)) < len(owners):
+                continue  # heads that share their keys are no units of their own
+            rank, own = (torch.full((self.count,), -1, dtype=torch.int64) for _ in range(2))
+            rank[classes] = own[classes] = torch.arange(len(classes))
+            for k, part in enumerate(owned_by):
+                rank[part] = k
+            kind: Literal["heads", "blocks"] = "heads" if int(classes[0]) in heads else "blocks"
+            if len(classes) > 1:
+                number.update({block: k for k, block in enumerate(classes.tolist())})
+                groups.append(self._group(own, rank, len(classes), kind))
+        return groups, number
 
     def _group(
-        self, classes: Tensor, owns: Mapping[int, Sequence[int]], kind: Literal["units", "blocks"]
+        self, own: Tensor, rank: Tensor, size: int, kind: Literal["units", "heads", "blocks"]
     ) -> NeuronGroup:
-        rank = torch.full((self.count,), -1, dtype=torch.int64)
-        for k, owner in enumerate(sorted(classes.tolist())):
-            rank[list(owns[owner])] = k
-        slots = self._slots(self.layers, rank, len(classes), blocks=kind == "blocks")
-        statistics = self._slots(self.statistics, rank, len(classes), "statistic")
-        writers = tuple(dict.fromkeys(_owner(slot.parameter) for slot in slots if slot.role == "in"))
-        writers = writers or tuple(dict.fromkeys(_owner(slot.parameter) for slot in slots))
-        own = torch.full_like(rank, -1)
-        own[list(owns)] = rank[list(owns)]
+        """Return the group whose i-th unit has the classes of `rank` i; of these, `own` are its own, not members."""
+        slots = self._slots(self.layers, rank, size, blocks=kind != "units")
+        statistics = self._slots(self.statistics, rank, size, "statistic")
+        written = [slot for slot in slots if slot.role == "in"] or list(slots)
+        writers = tuple(dict.fromkeys(_owner(slot.parameter) or slot.parameter for slot in written))
         sign = self._sign(own, rank)
-        permutation = self._permutation(own, rank, len(classes))
-        coupled = kind == "blocks" or any(
+        permutation = self._permutation(rank, size)
+        coupled = kind != "units" or any(
             bool((rank[self.atoms.find(atoms)] >= 0).any())
             for atoms in [*self.atoms.coupled, *(atom for _, atom in self.atoms.members)]
         )
-        name = _common(writers) if kind == "blocks" else (writers[0] if writers else "")
-        return NeuronGroup(name, len(classes), slots, sign, permutation, statistics, kind, writers, coupled)
+        name = writers[0] if kind == "units" else _under(_common(writers), kind)
+        return NeuronGroup(name, size, slots, sign, permutation, statistics, kind, writers, coupled)
 
     def _slots(
         self,
@@ -282,7 +305,7 @@ class _Assembly:
                 return Invariance(False, why)
         return Invariance(True, "where all that is a unit's is zero, so are its gradients")
 
-    def _permutation(self, own: Tensor, rank: Tensor, size: int) -> Invariance:
+    def _permutation(self, rank: Tensor, size: int) -> Invariance:
         for atoms, why in self.atoms.permutation:
             if (rank[self.atoms.find(atoms)] >= 0).any():
                 return Invariance(False, why)
@@ -306,6 +329,10 @@ def _owner(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
+def _under(module: str, leaf: str) -> str:
+    return f"{module}.{leaf}" if module else leaf
+
+
 def _common(names: Sequence[str]) -> str:
     levels = zip(*(name.split(".") for name in names), strict=False)
     return ".".join(level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
@@ -316,7 +343,6 @@ def _named(groups: Sequence[NeuronGroup]) -> list[NeuronGroup]:
     result: list[NeuronGroup] = []
     counts: dict[str, int] = {}
     for group in groups:
-        base = f"{group.name}.heads" if group.kind == "blocks" else group.name or "units"
-        counts[base] = counts.get(base, 0) + 1
-        result.append(replace(group, name=base if counts[base] == 1 else f"{base}#{counts[base]}"))
+        counts[group.name] = k = counts.get(group.name, 0) + 1
+        result.append(group if k == 1 else replace(group, name=f"{group.name}#{k}"))
     return result

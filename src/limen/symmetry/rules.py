@@ -353,7 +353,7 @@ class Interpreter:
         reads = any(layer.source and layer.support & set(over) for value in (a, b) for layer in value.layers)
         full = self.axes.elementwise(shape, [a, b], lambda orders: min(NEVER, sum(orders)), why)
         unread = f"{why} reads units that are not zero where all that is theirs is"
-        return self.axes.reduce(full, over, unread, reads=reads)
+        return self.axes.reduce(full, over, unread, reads=reads, heads=not reads)
 
     def matmul(self, call: Call) -> list[Value]:
         """Multiply matrices (i, k) (k, j), perhaps in batches, and perhaps add a third tensor."""

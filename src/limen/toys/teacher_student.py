@@ -100,11 +100,13 @@ def run(
     """Train û v̂ on the singular values s of whitened teacher data under label noise; published defaults.
 
     Each step of u and v has label noise σξ, the same ξ for all σ of a seed. With η = lr/N a mode follows
-    ŝ(t) = ŝ∞/(1 + (ŝ∞/s₀ − 1)e^{−2ŝ∞t}), ŝ∞ = s − ησ²/2, t = η x step; where s < ησ²/2 it collapses.
+    ŝ(t) = ŝ∞/(1 + (ŝ∞/s₀ − 1)e^{−2ŝ∞t}), ŝ∞ = s − ησ²/2, t = η x step; where s < ησ²/2 it collapses. In the stationary
+    state ŝ has a Gamma law of mean ŝ∞ and scale ησ², so its geometric mean is below ŝ∞.
 
     The arrays, L noises σ, K records and n modes:
         sigma (L,), s (n,), overlap (n,), step (K,), time (K,): Σ lr/N. rate (K,): the learning rate.
         geometric, arithmetic, error (L, K, n): means of ŝ over the seeds, and the standard error of the latter.
+        log_error (L, n): standard error of the mean of log ŝ before the drop.
         theory (L, K, n): ŝ(t), gone on with the lower rate after the drop.
         train_loss, test_error (L, K): ½‖Y − XŴ‖² and the mean of (W − Ŵ)² over entries, means over the seeds.
         phase (F,), phase_error, phase_error_error (L, F): test error where the drop comes after so many steps and
@@ -169,6 +171,7 @@ def run(
     arithmetic, error = mean_and_error(products, 1)
     middle, end = (int(np.flatnonzero(grid == step)[0]) for step in (drop_at // 2, drop_at))
     span = drop_at - drop_at // 2
+    log_error = logs[:, :, end].std(1, ddof=1) / math.sqrt(logs.shape[1])
     decay, decay_error = mean_and_error((logs[:, :, end] - logs[:, :, middle]) / span, 1)
     eta = lr / examples
     exponents = [
@@ -187,6 +190,7 @@ def run(
         "geometric": np.exp(logs.mean(1)),
         "arithmetic": arithmetic,
         "error": error,
+        "log_error": log_error,
         "theory": np.array(
             [theory(given.s.numpy(), sigma, eta, drop, float(times[end]), times) for sigma in sigmas]
         ),
@@ -323,6 +327,18 @@ def verdict(eta: float, end: int, span: int, arrays: dict[str, Array]) -> list[C
                         float(arrays["error"][level, end, mode]),
                         2 * eta * limit,
                         "prediction for steps of this length; the allowance is of second order in the step",
+                    )
+                )
+                scale = eta * float(sigma) ** 2
+                shape = torch.tensor(limit / scale, dtype=torch.float64)
+                found.append(
+                    Check(
+                        f"E[log s] at sigma={sigma:g}, s={s:.4f}",
+                        float(np.log(arrays["geometric"][level, end, mode])),
+                        float(torch.special.digamma(shape)) + math.log(scale),
+                        float(arrays["log_error"][level, mode]),
+                        0.01,
+                        "of the stationary Gamma law of shape s_inf/(eta sigma^2), scale eta sigma^2",
                     )
                 )
             predicted = float(arrays["decay_theory"][level, mode])

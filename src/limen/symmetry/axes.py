@@ -133,7 +133,12 @@ class Axes:
         return replace(value, layers=tuple(layers))
 
     def elementwise(
-        self, shape: Sequence[int], values: Sequence[Value], order: Callable[[list[int]], int], why: str
+        self,
+        shape: Sequence[int],
+        values: Sequence[Value],
+        order: Callable[[list[int]], int],
+        where: str,
+        why: str | None = None,
     ) -> Value:
         """Return the value of an elementwise operation.
 
@@ -141,11 +146,13 @@ class Axes:
             shape: of the result.
             values: of the tensors that are broadcast together.
             order: the result's order of vanishing, from those of the tensors.
-            why: how to name the operation where it does not map 0 to 0.
+            where: how to name the operation.
+            why: what to say where its result does not vanish with a unit (default: it does not map 0 to 0).
         """
+        why = f"{where} does not map 0 to 0" if why is None else why
         values = [self.settle(value.aligned(len(shape))) for value in values]
         layers = []
-        for family in self._meet(values, why):
+        for family in self._meet(values, where):
             orders = [family.order_of(k, value) for k, value in enumerate(values)]
             k = order(orders)
             before = next((layer.why for _, layer in family.layers if layer.why), "")
@@ -154,7 +161,7 @@ class Axes:
         result = self.settle(Value(tuple(shape), tuple(layers)))
         return replace(result, layers=_distinct(result.layers))
 
-    def _meet(self, values: Sequence[Value], why: str) -> list[Family]:
+    def _meet(self, values: Sequence[Value], where: str) -> list[Family]:
         """Unite, join or fix what meets; return the layers of the result, each with those that made it."""
         families = [Family([(k, layer)]) for k, value in enumerate(values) for layer in value.layers]
         apart = [
@@ -176,7 +183,7 @@ class Axes:
             for k, value in enumerate(values):
                 alone = k != family.place and not any(x.support & family.layer.support for x in value.layers)
                 if alone and varies(value, family.layer.support):
-                    self._against(family.layer, value, why)
+                    self._against(family.layer, value, where)
         for family in families:
             family.gather()
         return [family for family in families if family.home is family] + found
@@ -201,7 +208,7 @@ class Axes:
             return [block]
         return []
 
-    def _against(self, layer: Layer, other: Value, why: str) -> None:
+    def _against(self, layer: Layer, other: Value, where: str) -> None:
         """Meet numbers that differ along the layer and belong to no unit."""
         if other.zero:
             return
@@ -214,7 +221,9 @@ class Axes:
         front = numbers.permute(*along, *[d for d in range(numbers.ndim) if d not in layer.support])
         _, colours = front.reshape(math.prod(sizes[d] for d in along), -1).unique(dim=0, return_inverse=True)
         self.atoms.weigh(
-            layer.labels.reshape(-1), colours, f"{why} with fixed numbers that differ between units"
+            layer.labels.reshape(-1),
+            colours,
+            f"{where} meets the units with fixed numbers that differ between them",
         )
 
     def _blocks_of(self, labels: Tensor, kept: frozenset[int]) -> Tensor:

@@ -224,9 +224,8 @@ class Interpreter:
 
         if _name(call) == "div" and len(given) == 2:
             self._undefined(values[1], self.here("div"))
-        why = f"{self.here(_name(call))} does not map 0 to 0"
         shape = self.tape.shapes[_refs(call.out)[0].number]
-        return [self.axes.elementwise(shape, values, vanish, why)]
+        return [self.axes.elementwise(shape, values, vanish, self.here(_name(call)))]
 
     def _undefined(self, below: Value, where: str) -> None:
         """Break the sign sets of units by whose numbers, zero there, something is divided."""
@@ -379,14 +378,14 @@ class Interpreter:
         """Add a bias."""
         self._note(other, lambda layer: role)
         shape = torch.broadcast_shapes(value.shape, other.shape)
-        return self.axes.elementwise(shape, [value, other], min, f"{self.here('the sum')} does not vanish")
+        return self.axes.elementwise(shape, [value, other], min, self.here("a sum"))
 
     def multiply(self, value: Value, other: Value, role: str = "scale") -> Value:
         """Multiply by a scale."""
         self._note(other, lambda layer: role)
         shape = torch.broadcast_shapes(value.shape, other.shape)
         return self.axes.elementwise(
-            shape, [value, other], lambda k: min(NEVER, sum(k)), self.here("the product")
+            shape, [value, other], lambda k: min(NEVER, sum(k)), self.here("a product")
         )
 
     def convolution(self, call: Call) -> list[Value]:
@@ -473,7 +472,7 @@ class Interpreter:
     def standardise(self, value: Value, dims: Sequence[int], why: str) -> Value:
         """Subtract the mean and divide by the spread, both over `dims`."""
         mean = self.axes.reduce(value, dims, why)
-        centred = self.axes.elementwise(value.shape, [value, mean], min, why)
+        centred = self.axes.elementwise(value.shape, [value, mean], min, self.here("a norm"), why)
         spread = self.axes.reduce(centred, dims, why, power=2).with_order(lambda k: 0, why)
         return self.axes.elementwise(value.shape, [centred, spread], lambda k: min(NEVER, sum(k)), why)
 
@@ -495,7 +494,9 @@ class Interpreter:
                 if name not in self.statistics:
                     self.statistics[name] = parameter_value(self.atoms, name, self.tape.shapes[ref.number])
                 moments = self.statistics[name].mapped(lambda x: x.reshape(shape))
-                value = self.axes.elementwise(value.shape, [value, moments], lambda k: k[0], "")
+                value = self.axes.elementwise(
+                    value.shape, [value, moments], lambda k: k[0], self.here("batch norm")
+                )
         return [self.affine(value, call.args[1], call.args[2], shape)]
 
     def layer_norm(self, call: Call) -> list[Value]:

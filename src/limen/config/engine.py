@@ -18,6 +18,7 @@ from limen.config import kinds
 from limen.config.base import Built, FieldError, Keeping, place
 from limen.config.times import in_steps, scaled
 from limen.config.training import TrainSpec, data_fields, usual_loading
+from limen.dynamics._around import EMA, SAM, SWA
 from limen.dynamics.schedules import SCHEDULES, Constant, Schedule
 from limen.errors import DataError, InputError
 from limen.objectives.training import Training
@@ -26,7 +27,7 @@ from limen.probes._monitors import GradientNorm, LearningRate
 from limen.randomness import generator
 from limen.run import Experiment
 from limen.streams import Minibatches
-from limen.types import Probe
+from limen.types import Dynamics, Probe
 from limen.types import Schedule as Every
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def build_training(spec: TrainSpec) -> Built:
     own = [_probe(name, fields) for name, fields in spec.probes.items()]
     experiment = Experiment(
         objective,
-        rule,
+        _around(spec, rule, stream.steps_per_epoch, total),
         total,
         [Train(), test, *_monitors(spec, rule, objective), *own],
         stream=stream,
@@ -266,6 +267,31 @@ def _rule(spec: TrainSpec, per_epoch: int, total: int) -> Scheduled:
     with _within(f"optimizer.{kind}"):
         rule: Scheduled = dynamics.make(kind, fields)  # type: ignore[assignment]
         rule = replace(rule, schedule=_schedule(spec, per_epoch, total), grad_clip_norm=spec.grad_clip_norm)
+    return rule
+
+
+def _around(spec: TrainSpec, rule: Dynamics, per_epoch: int, total: int) -> Dynamics:
+    """Return the rule with the algorithms around it that the spec asks for."""
+    asked: dict[str, dict[str, Any]] = {
+        name: kinds.filled(kinds.ALGORITHMS[name], spec.algorithms[name])
+        for name in ("sam", "ema", "swa")
+        if name in spec.algorithms
+    }
+    if asked.keys() >= {"ema", "swa"}:
+        raise FieldError(
+            "algorithms", "algorithms: expected one average of the weights, got ema and swa. Keep one."
+        )
+
+    def steps(name: str, field: str) -> int:
+        return in_steps(asked[name][field], per_epoch, total)
+
+    with _within("algorithms"):
+        if "sam" in asked:
+            rule = SAM(rule, asked["sam"]["rho"])
+        if "ema" in asked:
+            rule = EMA(rule, steps("ema", "half_life"))
+        if "swa" in asked:
+            rule = SWA(rule, steps("swa", "swa_start"), max(1, steps("swa", "update_interval")))
     return rule
 
 

@@ -288,9 +288,8 @@ def plug_in(path: str, kind: str, name: str, given: Mapping[str, Any]) -> dict[s
     except FieldError as error:
         raise FieldError(error.field, f"{error.field}: {error}") from None
     except InputError as error:
-        word = next(
-            (key for key in given if f"{key!r}" in str(error) or f"argument {key}:" in str(error)), ""
-        )
+        about = re.search(r"argument (?:(\w+):|'([^']+)')|already says (\w+)=", str(error))
+        word = "" if about is None else next(filter(None, about.groups()))
         where = f"{path}.{word}" if word else path
         raise FieldError(where, f"{where}: {error}") from None
     return arguments

@@ -33,6 +33,8 @@ METRICS = {
 }
 EVALUATED = {"mse": "metrics/eval/MSE"}
 """What the loss on held-out data is called; cross-entropy where it is not here."""
+PLACES = ("command", "exp_dir", "data_dir")
+"""What a copied configuration has no use for."""
 OPTIMIZERS = {"sgd": "SGD", "decoupled_sgdw": "DecoupledSGDW", "adam": "Adam"}
 SPEED = "throughput/samples_per_sec"
 
@@ -91,7 +93,7 @@ class TrainingFiles(Files):
     def _configuration(self) -> None:
         import yaml
 
-        said = {key: value for key, value in self.spec.items() if key != "command" and value is not None}
+        said = {key: value for key, value in self.spec.items() if key not in PLACES and value is not None}
         buffer = io.StringIO()
         yaml.safe_dump(said, buffer, sort_keys=False, allow_unicode=True)
         files.replace(self.folder / layout.HPARAMS, buffer.getvalue().encode())

@@ -366,8 +366,10 @@ def test_channels_last_changes_the_layout_and_not_the_values():
     points = []
     for last in (False, True):
         objective = Training(net, "ce", channels_last=last)
-        points.append(objective.at(State(objective.start(), torch.zeros(())), Batch(x, y), Need.GRAD))
-        torch.testing.assert_close(points[-1].grad, points[0].grad, rtol=1e-11, atol=1e-14)
+        point = objective.at(State(objective.start(), torch.zeros(())), Batch(x, y), Need.GRAD)
+        points.append(objective.unflatten(point.grad))
+        for name, grad in points[-1].items():
+            torch.testing.assert_close(grad, points[0][name], rtol=1e-11, atol=1e-14)
     assert seen == [False, True]
 
 
@@ -467,3 +469,20 @@ def test_two_processes_are_as_one(tmp_path):
     for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
         torch.testing.assert_close(first[name], expected, rtol=1e-11, atol=1e-12, msg=name)
+
+
+def test_kernels_may_lie_with_their_channels_last():
+    net, (x, y) = conv_net(), held_out()
+    plain, last = Training(net, "ce"), Training(net, "ce", channels_last=True)
+    assert not torch.equal(plain.start(), last.start())
+    for name, kernel in last.unflatten(last.start()).items():
+        assert torch.equal(kernel, plain.unflatten(plain.start())[name])
+    assert last.unflatten(last.start())["4.weight"].is_contiguous(memory_format=torch.channels_last)
+    ends = []
+    for objective in (plain, last):
+        stream = Minibatches(x, y, 8, dtype=torch.float64)
+        state = last_state(Experiment(objective, SGD(0.1, momentum=0.9), 5, stream=stream).run())
+        ends.append(objective.state_dict(state))
+        assert all(value.is_contiguous() for value in ends[-1].values())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-10, atol=1e-12)

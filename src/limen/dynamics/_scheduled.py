@@ -105,6 +105,4 @@ def velocity(
 ) -> Tensor:
     """Return v ← βv + (1 − d)g, as PyTorch does: the first velocity is g."""
     share = 1 - dampening if begun else 1.0
-    if share == 1.0:
-        return add(grad, momentum, slots["velocity"])
-    return add(share * grad, momentum, slots["velocity"])
+    return add(grad if share == 1.0 else share * grad, momentum, slots["velocity"])

@@ -54,7 +54,7 @@ class Training(Objective):
         device: where to compute (default: where the module is).
         dtype: of the parameters (default: the module's).
         precision: "fp32" for the parameters' own type, "bf16" or "amp" for bfloat16 where autocast has it.
-        channels_last: whether images are laid out with channels last.
+        channels_last: whether images, and kernels within w, are laid out with channels last.
         label_smoothing: s of (1 − s)·y + s/K, in training.
 
     Raises:
@@ -99,7 +99,7 @@ class Training(Objective):
         copied = _replace_norms(copy.deepcopy(module).to(self.device, self.dtype), _running)
         if self.ranks.world > 1:
             _replace_norms(copied, lambda norm: SharedNorm.of(norm, self.ranks))
-        self.parameters = Parameters(copied)
+        self.parameters = Parameters(copied, channels_last)
         self.dim = self.parameters.dim
         self.training = _Mode(copied.train(), self, precision, channels_last)
         if evaluation is not None:

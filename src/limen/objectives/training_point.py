@@ -144,7 +144,9 @@ class NetworkPoint(Point):
             products = _products(made, vs, create_graph=True)
             form = torch.stack([(a * b).sum() for a, b in zip(us, products, strict=True)]).sum()
             if form.requires_grad:
-                out += _flat(torch.autograd.grad(form, made.leaves, materialize_grads=True))
+                out += self.network.parameters.join(
+                    torch.autograd.grad(form, made.leaves, materialize_grads=True)
+                )
         return self.network.ranks.sum(out)
 
     def products(self, V: Tensor, m: int) -> Tensor:
@@ -154,7 +156,7 @@ class NetworkPoint(Point):
         for chunk in self._chunks(min(m, len(self.inputs))):
             made = self._graph(chunk)
             for row, vs in zip(out, rows, strict=True):
-                row += _flat(_products(made, vs))
+                row += self.network.parameters.join(_products(made, vs))
         out = self.network.ranks.sum(out)
         return out if m == self.n else out * (self.n / m)
 
@@ -213,7 +215,11 @@ class NetworkPoint(Point):
             losses.append(loss)
             hits.append(self.network.loss.hits(outputs, self.targets[chunk]))
             if Need.GRAD in need:
-                grad = _flat(grads) if grad is None else grad.add_(_flat(grads))
+                grad = (
+                    self.network.parameters.join(grads)
+                    if grad is None
+                    else grad.add_(self.network.parameters.join(grads))
+                )
             if Need.PREDICTIONS in need:
                 shown.append(outputs)
         total = torch.stack([torch.stack(losses).sum().double(), torch.stack(hits).sum()])
@@ -251,10 +257,6 @@ class Hessian(LinearOperator):
     def matmat(self, V: Tensor) -> Tensor:
         """Return H v for each row v of `V` (k, p)."""
         return self.point.products(V, self.m)
-
-
-def _flat(parts: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([x.detach().reshape(-1) for x in parts])
 
 
 def _products(made: Graph, vs: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:

@@ -74,13 +74,19 @@ def clipped(grad: Tensor, norm: float | None) -> Tensor:
     return grad * (norm / (length + 1e-6)).clamp_max(1)
 
 
-def add(x: Tensor, number: Tensor | float, y: Tensor) -> Tensor:
-    """Return x + number·y for x, y (…, p) and one number for all, or one a member (…)."""
-    if isinstance(number, float):
-        return torch.add(x, y, alpha=number)
-    if number.ndim == 0:
-        return torch.add(x, y, alpha=number.item())
-    return x + number.to(x.device, x.dtype)[..., None] * y
+def add(x: Tensor, number: Tensor, y: Tensor, *, into: bool = False) -> Tensor:
+    """Return x + number·y for x, y (…, p) and one number for all, or one a member (…).
+
+    Args:
+        x: a summand.
+        number: what y is multiplied by.
+        y: the other.
+        into: whether x is the caller's own and may hold the sum: new memory for a large network costs as much as the
+            sum itself.
+    """
+    if number.ndim > 0:
+        return x + number.to(x.device, x.dtype)[..., None] * y
+    return x.add_(y, alpha=number.item()) if into else torch.add(x, y, alpha=number.item())
 
 
 def check_decay(weight_decay: float) -> None:
@@ -100,9 +106,8 @@ def check_momentum(momentum: float, dampening: float, nesterov: bool) -> None:
         )
 
 
-def velocity(
-    grad: Tensor, slots: Mapping[str, Tensor], momentum: Tensor, dampening: float, begun: bool
-) -> Tensor:
-    """Return v ← βv + (1 − d)g, as PyTorch does: the first velocity is g."""
-    share = 1 - dampening if begun else 1.0
-    return add(grad if share == 1.0 else share * grad, momentum, slots["velocity"])
+def velocity(grad: Tensor, slots: Mapping[str, Tensor], momentum: Tensor, share: float, own: bool) -> Tensor:
+    """Return v ← βv + s·g; g is overwritten if it is the caller's own."""
+    if share != 1.0:
+        grad, own = share * grad, True
+    return add(grad, momentum, slots["velocity"], into=own)

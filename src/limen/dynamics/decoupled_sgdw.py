@@ -51,10 +51,12 @@ class DecoupledSGDW(Scheduled):
         rate = -factor * state.hyper["lr"]
         w = add(state.w, -factor * state.hyper["weight_decay"], state.w) if self.weight_decay else state.w
         if not self.momentum:
-            return add(w, rate, grad), {}
+            return add(w, rate, grad, into=bool(self.weight_decay)), {}
         beta = state.hyper["momentum"]
-        v = velocity(grad, state.slots, beta, self.dampening, STEP in state.history)
-        return add(w, rate, add(grad, beta, v) if self.nesterov else v), {"velocity": v}
+        share = 1 - self.dampening if STEP in state.history else 1.0  # as in PyTorch, v is g at first
+        v = velocity(grad, state.slots, beta, share, own=False)
+        along = add(grad, beta, v) if self.nesterov else v
+        return add(w, rate, along, into=bool(self.weight_decay)), {"velocity": v}
 
     def threshold(self) -> float:
         """Return the sharpness S at which a multiplier reaches −1: with κ = 1 − λ, at the base rate.

@@ -49,7 +49,8 @@ class SGD(Scheduled):
         if not self.momentum:
             return add(state.w, rate, grad), {}
         beta = state.hyper["momentum"]
-        v = velocity(grad, state.slots, beta, self.dampening, STEP in state.history)
+        share = 1 - self.dampening if STEP in state.history else 1.0  # as in PyTorch, v is g at first
+        v = velocity(grad, state.slots, beta, share, own=bool(self.weight_decay) and not self.nesterov)
         return add(state.w, rate, add(grad, beta, v) if self.nesterov else v), {"velocity": v}
 
     def threshold(self) -> float:

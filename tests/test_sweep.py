@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from limen.cli.main import main
-from limen.config import FlowSpec, GDSpec
+from limen.config import FinetuneSpec, FlowSpec, GDSpec, TrainSpec
 from limen.errors import InputError, StoreError
 from limen.launch import launch
 from limen.store import layout, lock, open_run
@@ -77,7 +77,8 @@ def test_a_dotted_name_and_a_switch():
 
 
 def test_any_command_with_a_spec_can_be_swept():
-    assert plan.commands() == {"gd": GDSpec, "flow": FlowSpec}
+    known = {"gd": GDSpec, "flow": FlowSpec, "train": TrainSpec, "finetune": FinetuneSpec}
+    assert plan.commands() == known
     found = plan.expand(plan.from_words(["flow", *WORDS[1:], "1,2", "4"])).points
     assert [(p.spec.tick, p.spec.max_time) for p in found] == [(1, 4), (2, 4)]
 

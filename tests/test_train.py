@@ -384,6 +384,35 @@ def test_finetuning_begins_with_the_weights_and_a_fresh_optimizer(limen, tmp_pat
     assert all(torch.equal(x, final[name]) for name, x in built.objective.state_dict(state).items())
 
 
+@pytest.mark.slow
+def test_a_sweep_of_training_is_its_single_commands(limen, tmp_path):
+    short = {"max_duration": "12ba", "model": {"fc-tanh": {"width": 5}}}
+    write(tmp_path, **short)
+    study = {
+        "command": "train",
+        "file": "c.yaml",
+        "base": {"exp_dir": "swept", "train_data.digits.sigma": 0.4},
+        "grid": {"optimizer.sgd.lr": [0.1, 0.02]},
+        "replicates": 2,
+    }
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    status, out, err = limen("sweep", "-f", "study.yaml", "--quiet")
+    assert (status, err) == (0, "")
+    for lr in (0.1, 0.02):
+        for replicate in (0, 1):
+            given = ["--optimizer.sgd.lr", lr, "--replicate", replicate, "--train_data.digits.sigma", 0.4]
+            assert limen("train", "-f", "c.yaml", *given, "--exp_dir", "single")[0] == 0
+    found = sorted(Path("single").rglob("scalars.jsonl"))
+    assert len(found) == 4
+    assert len({path.read_bytes() for path in found}) == 4
+    for path in found:
+        other = Path("swept") / path.relative_to("single")
+        assert contents(other.parent) == contents(path.parent)
+    status, out, err = limen("sweep", "-f", "study.yaml")
+    assert status == 0
+    assert "nothing to do" in out + err
+
+
 class Foreign:
     """A class that no reader knows."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from cyclopts import App, Parameter
 
@@ -144,7 +144,18 @@ def _asked(words: tuple[str, ...], file: str | None, name: str | None) -> Sweep:
         return from_words(words, name)
     if words:
         raise InputError(f"expected -f FILE or words, got both ({words[0]!r}). Put the words into the file.")
-    return from_mapping(yaml_file.mapping(Path(file)), file, name)
+    content = yaml_file.mapping(Path(file))
+    shared = content.pop("file", None)
+    return from_mapping(content, file, name, None if shared is None else _shared(shared, Path(file)))
+
+
+def _shared(named: object, study: Path) -> dict[str, Any]:
+    """Return the options in the file that a study names, from where the study lies."""
+    from limen.cli import yaml_file
+
+    if not isinstance(named, str):
+        raise InputError(f"{study}: file: expected the name of a YAML file, got {named!r}.")
+    return yaml_file.load(study.parent / Path(named).expanduser())
 
 
 def _plan(plan: Plan, work: Work) -> list[str]:

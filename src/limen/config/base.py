@@ -55,57 +55,14 @@ class Spec:
 
     COMMAND: ClassVar[str]
     POSITIONAL: ClassVar[tuple[str, ...]] = ()
+    REPLICATE: ClassVar[str] = "seed"
+    """The field in which replicates differ."""
 
     seed: Annotated[int, Interval(ge=0, le=2**63 - 1), doc("Seed of the initial weights.")] = 0
     device: Annotated[str, DEVICE, doc("auto, cpu, cuda or cuda:N.")] = "auto"
     data_dir: Annotated[
         str | None, doc("Folder of data sets (default: $DATASETS, $DATA_DIR, else a cache).")
     ] = None
-
-    @property
-    def physical_batch_size(self) -> int | None:
-        """Examples on the device at once, where it is said."""
-        return None
-
-    @property
-    def neigs(self) -> int:
-        """How many eigenvalues are tracked."""
-        return 0
-
-    @property
-    def nproj(self) -> int:
-        """How many projections are kept."""
-        return 0
-
-    @property
-    def eig_freq(self) -> int:
-        """How often the eigenvalues are measured."""
-        return -1
-
-    @property
-    def iterate_freq(self) -> int:
-        """How often iterates are projected."""
-        return -1
-
-    @property
-    def test_freq(self) -> int:
-        """How often the test set is evaluated."""
-        return -1
-
-    @property
-    def checkpoint_freq(self) -> int:
-        """Steps between checkpoints."""
-        return -1
-
-    @property
-    def save_freq(self) -> int:
-        """Steps between published files."""
-        return -1
-
-    @property
-    def save_model(self) -> bool:
-        """Whether the final weights are written."""
-        return False
 
     @classmethod
     def usual(cls, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +94,14 @@ class Spec:
     def folder(self) -> Path:
         """Return the run's folder, as far as the spec alone tells it."""
         raise NotImplementedError
+
+    def surest_folder(self) -> Path:
+        """Return the run's folder, the network asked where the spec alone does not tell it."""
+        return self.folder()
+
+    def looks(self) -> list[int]:
+        """Return every how many steps what is measured more rarely than at each of them."""
+        return []
 
     def steps(self) -> int:
         """Return the number of steps of the dynamics."""

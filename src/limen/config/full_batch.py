@@ -142,6 +142,15 @@ class FullBatchSpec(Spec):
         suffix = "".join(f"__{key}={safe(str(settings[key]))}" for key in sorted(settings))
         return path / parent / f"{leaf}{suffix}"
 
+    def surest_folder(self) -> Path:
+        """Return the run's folder; whether the network normalises over a chosen batch, only the network can tell."""
+        return self.folder() if self.physical_batch_size is None else self.build().folder
+
+    def looks(self) -> list[int]:
+        """Return every how many steps the rarer measurements are taken."""
+        rare = [(self.neigs, self.eig_freq), (self.nproj, self.iterate_freq), (1, self.test_freq)]
+        return [every for count, every in rare if count and every > 1]
+
     def leaf(self) -> tuple[str, str]:
         """Return the last two folder names, before the settings."""
         raise NotImplementedError

@@ -50,6 +50,7 @@ class TrainSpec(Spec):
     """Train by minibatches, as a configuration file says."""
 
     COMMAND: ClassVar[str] = "train"
+    REPLICATE: ClassVar[str] = "replicate"
     KINDS: ClassVar[tuple[str, ...]] = (
         *("model", "train_data", "eval_data", "optimizer", "schedulers"),
         *("algorithms", "callbacks", "loggers", "probes"),

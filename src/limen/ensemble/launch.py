@@ -117,8 +117,8 @@ class _Group:
                     info={**part.info, **around},
                     resume=self.resume,
                     overwrite=self.overwrite,
-                    checkpoint_freq=spec.checkpoint_freq,
-                    save_freq=spec.save_freq,
+                    checkpoint_freq=part.keeping.checkpoint_freq,
+                    save_freq=part.keeping.save_freq,
                     share=SHARE / len(self.specs),
                     tell=self.tell,
                 )
@@ -128,14 +128,15 @@ class _Group:
                     refused.append(error)
                     continue
                 if session is not None:
-                    members.append(Member(number, session, part.experiment, spec.save_model))
+                    members.append(Member(number, session, part.experiment, part.keeping.save_model))
             if refused:
                 _tell_how_many(members, around["ensemble"])
             self._follow(members, interrupts)
         return refused
 
     def _follow(self, members: Sequence[Member], interrupts: Interrupts) -> None:
-        boundaries = (self.specs[0].checkpoint_freq, self.specs[0].save_freq)
+        keeping = self.built[0].keeping
+        boundaries = (keeping.checkpoint_freq, keeping.save_freq)
         try:
             if len(members) > 1:
                 follow(members, self.objective, boundaries, interrupts, self.listen)

@@ -54,9 +54,7 @@ class Timed:
         return sum(self._of(spec) for spec in specs)
 
     def _of(self, spec: Spec) -> float:
-        rare = [spec.eig_freq] if spec.neigs else []
-        rare += [spec.iterate_freq] if spec.nproj else []
-        every = min((freq for freq in [*rare, spec.test_freq] if freq > 1), default=None)
+        every = min(spec.looks(), default=None)
         looks = 0 if every is None else -(-spec.steps() // every)
         return spec.steps() * self.step + looks * max(0.0, self.full - self.step)
 

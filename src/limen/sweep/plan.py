@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from limen.catalogue.row import flatten
-from limen.config import Spec, build, validate
+from limen.config import Spec, validate
 from limen.errors import InputError, nearest
 from limen.sweep import axes
 
 MANY = 5000
 """Points from which on a study has to be meant."""
 
-KEYS = ("command", "name", "base", "grid", "zip", "points", "replicates")
+KEYS = ("command", "file", "name", "base", "grid", "zip", "points", "replicates")
 
 
 @dataclass(frozen=True)
@@ -202,25 +202,29 @@ def _named(kind: type[Spec], words: Sequence[str]) -> tuple[dict[str, str], list
     return given, plain
 
 
-def from_mapping(content: Mapping[str, Any], where: str, name: str | None = None) -> Sweep:
+def from_mapping(
+    content: Mapping[str, Any], where: str, name: str | None = None, shared: Mapping[str, Any] | None = None
+) -> Sweep:
     """Return the sweep that a YAML file asks for.
 
     Args:
         content: of the file. `command` and `base` say what is shared; `grid` (every value with every other),
-            `zip` (values side by side), `points` (a list of options each) and `replicates` (seeds 0, 1, …) what varies.
+            `zip` (values side by side), `points` (a list of options each) and `replicates` (seeds 0, 1, …; of training
+            its `replicate`) what varies.
         where: the file, for messages.
         name: of the study, before the file's own.
+        shared: options that all points have unless the study says otherwise.
 
     Raises:
         InputError: a key is unknown, an axis is empty, or an option is given twice.
     """
     try:
-        return _from_mapping(content, name)
+        return _from_mapping(content, name, shared or {})
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _from_mapping(content: Mapping[str, Any], name: str | None) -> Sweep:
+def _from_mapping(content: Mapping[str, Any], name: str | None, shared: Mapping[str, Any]) -> Sweep:
     for key in content:
         if key not in KEYS:
             raise InputError(f"unknown key {key!r}.{nearest(key, KEYS)} There are: {', '.join(KEYS)}.")
@@ -244,10 +248,17 @@ def _from_mapping(content: Mapping[str, Any], name: str | None) -> Sweep:
     if (count := content.get("replicates")) is not None:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"replicates: expected a whole number of at least 1, got {count!r}.")
-        found["replicates"].append(Axis(("seed",), range(count)))
+        found["replicates"].append(Axis((kind.REPLICATE,), range(count)))
     _check_once(base, found)
+    whole: dict[str, Any] = {}
+    for key, value in shared.items():
+        _check_key(kind, key, "file: ")
+        whole[key] = value
+    for key, value in base.items():
+        beside = isinstance(whole.get(key), Mapping) and isinstance(value, Mapping)
+        whole[key] = {**whole[key], **value} if beside else value
     return Sweep(
-        kind, base, tuple(axis for made in found.values() for axis in made), name or content.get("name")
+        kind, whole, tuple(axis for made in found.values() for axis in made), name or content.get("name")
     )
 
 
@@ -266,7 +277,7 @@ def _check_once(base: Mapping[str, Any], found: Mapping[str, Sequence[Axis]]) ->
                 same = "" if key == other else f" ({other} there)"
                 raise InputError(
                     f"{key}: expected once, got it in {place}{same} and in {where}"
-                    f"{', which varies the seed' * (where == 'replicates')}. Keep one."
+                    f"{f', which varies the {key}' * (where == 'replicates')}. Keep one."
                 )
 
 
@@ -341,7 +352,7 @@ def expand(sweep: Sweep, *, many: bool = False) -> Plan:
     for label, given in sweep:
         try:
             spec = validate(sweep.kind, given)
-            folder = _folder(spec)
+            folder = spec.surest_folder()
         except InputError as error:
             refused.append(Refusal(label, "; ".join(str(error).splitlines())))
             continue
@@ -359,13 +370,6 @@ def expand(sweep: Sweep, *, many: bool = False) -> Plan:
         f" ({counts})" if counts else ""
     )
     return Plan(_study_folder(sweep, points), title, points, refused)
-
-
-def _folder(spec: Spec) -> Path:
-    if spec.physical_batch_size is None:
-        return spec.folder()
-    # whether the network normalises over this batch, only the network can tell
-    return build(spec).folder
 
 
 def _study_folder(sweep: Sweep, points: Sequence[Point]) -> Path:

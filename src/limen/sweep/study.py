@@ -40,7 +40,9 @@ ORDER = (
 )
 """In which states are counted up."""
 
-MOVABLE = {"results", "data_dir", "device", "checkpoint_freq", "save_freq", "save_model"}
+MOVABLE = {"results", "data_dir", "device", "checkpoint_freq", "save_freq", "save_model"} | {
+    *("exp_dir", "loggers", "dataloader", "save_interval"),
+}
 """Options that do not change what a finished run has found."""
 
 ENDS = {"max_steps", "max_time", "loss_goal", "acc_goal"}

@@ -29,7 +29,7 @@ LOOK = 0.5
 ACCURATE = 2e-6
 """Relative error of a product in float32 (`linalg.matmul`)."""
 
-VARIABLES = ("RESULTS", "DATASETS", "DATA_DIR")
+VARIABLES = ("RESULTS", "EXP_DIR", "DATASETS", "DATA_DIR")
 """Of the environment, which the specs depend on."""
 
 

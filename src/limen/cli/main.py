@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from limen import __version__
-from limen.cli import data, distance, export, flow, gd, ls, plot, recipe, show, sweep, toy, train
+from limen.cli import collapse, data, distance, export, flow, gd, ls, plot, recipe, show, sweep, toy, train
 from limen.cli.complaints import complain
 from limen.cli.options import NAMES, normalise
 
@@ -21,7 +21,7 @@ app = cyclopts.App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # `complain` has a word for it
 )
-for _module in (gd, flow, train, sweep, ls, show, plot, export, distance, recipe, toy, data):
+for _module in (gd, flow, train, sweep, ls, show, plot, collapse, export, distance, recipe, toy, data):
     _module.register(app)
 
 

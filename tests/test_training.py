@@ -406,6 +406,15 @@ def test_words_are_trained_on():
             "does not take",
         ),
         (lambda: Training(nn.Flatten(), "ce"), "no parameter"),
+        (
+            lambda: at(Batch(held_out()[0], held_out()[1] + 3)).loss,
+            "labels run from 3 to 7, but .* 5 outputs",
+        ),
+        (
+            lambda: at(Batch(held_out()[0], torch.ones(23, 4).double())).loss,
+            r"shape \(23, 4\), but outputs \(23, 5\)",
+        ),
+        (lambda: at(Batch(held_out()[0], torch.ones(23, 1).double())).loss, r"shape \(23, 1\)"),
         (lambda: at(Batch(*held_out()), w=conv_w().float()), "float32"),
         (lambda: at(Batch(*held_out()), w=conv_w()[1:]), "expected parameters of shape"),
     ],

@@ -141,17 +141,35 @@ def smoothed(targets: Tensor, smoothing: float, classes: int, dtype: torch.dtype
 
 
 def _any_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    _check_batch(outputs, targets)
     if targets.is_floating_point():
         return _soft_cross_entropy(outputs, targets)
     return _cross_entropy(outputs, targets) / targets[0].numel()
 
 
 def _any_half_square(outputs: Tensor, targets: Tensor) -> Tensor:
+    if targets.is_floating_point() and targets.ndim == 1:
+        targets = targets[:, None]  # one output: (n,) against (n, 1) would broadcast to (n, n)
+    _check_batch(outputs, targets)
     if not targets.is_floating_point():
         targets = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
-    elif targets.ndim == 1:
-        targets = targets[:, None]  # one output: (n,) against (n, 1) would broadcast to (n, n)
     return _half_square(outputs, targets)
+
+
+def _check_batch(outputs: Tensor, targets: Tensor) -> None:
+    """Refuse targets that do not fit the outputs; labels out of range only where looking does not stop a device."""
+    expected = outputs.shape if targets.is_floating_point() else outputs.shape[:-1]
+    if targets.shape != expected:
+        raise InputError(
+            f"targets of a batch have shape {tuple(targets.shape)}, but outputs {tuple(outputs.shape)}: expected "
+            f"labels {tuple(outputs.shape[:-1])} or values {tuple(outputs.shape)}."
+        )
+    if targets.device.type == "cpu" and not targets.is_floating_point():
+        low, high = (int(x) for x in targets.aminmax())
+        if low < 0 or high >= outputs.shape[-1]:
+            raise InputError(
+                f"class labels run from {low} to {high}, but the network has {outputs.shape[-1]} outputs."
+            )
 
 
 def _check_labels(targets: Tensor, outputs: tuple[int, ...]) -> None:

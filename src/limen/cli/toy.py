@@ -237,7 +237,8 @@ def _report(outcome: Outcome, seconds: float) -> list[str]:
     head = ("measured", "predicted", "error", "off by", "")
     rows = [head, *[_row(check) for check in worst]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    table = ["  ".join(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)) + f"  {row[-1]}" for row in rows]  # fmt: skip
+    cells = [[cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    table = ["  ".join([*line[:-1], row[-1]]) for line, row in zip(cells, rows, strict=True)]
     beyond = len(outcome.failed)
     said = f"{len(outcome.checks)} checks, {beyond} beyond 3 standard errors; all must be within {outcome.limit:.2f}"
     verdict = "the theory holds" if outcome.holds else "THE THEORY DOES NOT HOLD"
@@ -321,7 +322,8 @@ def _floats(text: str | None, name: str) -> list[float] | None:
         return [float(word) for word in text.split(",")]
     except ValueError:
         raise InputError(
-            f"{name}: expected numbers with commas between them, or FROM:TO:COUNT with COUNT of at least 2, got {text!r}."
+            f"{name}: expected numbers with commas between them, or FROM:TO:COUNT "
+            f"with COUNT of at least 2, got {text!r}."
         ) from None
 
 

@@ -38,6 +38,18 @@ class Analytic(Objective):
     def gradient(self, w: Tensor) -> Tensor:
         """Return ∇L(w) (…, p)."""
 
+    def hessian(self, w: Tensor) -> Tensor:
+        """Return ∇²L(w), symmetric (p, p), at one w (p,)."""
+        with torch.enable_grad():
+            leaf = w.detach().clone().requires_grad_()
+            (first,) = torch.autograd.grad(self.value(leaf), leaf, create_graph=True)
+            rows = [
+                torch.autograd.grad(g, leaf, retain_graph=True, materialize_grads=True)[0]
+                for g in (first if first.requires_grad else [])
+            ]
+        matrix = torch.stack(rows) if rows else torch.zeros(len(w), len(w), dtype=w.dtype, device=w.device)
+        return 0.5 * (matrix + matrix.T)
+
     def predict(self, w: Tensor) -> Tensor:
         """Return what the model says; w itself where there is none."""
         return w
@@ -84,8 +96,7 @@ class AnalyticPoint(Point):
 
     def curvature(self, subset: int | None = None) -> LinearOperator:
         """Return the Hessian of all the data as a dense matrix (p, p)."""
-        hessian = torch.func.hessian(self.objective.value)(self._one())
-        return DenseOperator(0.5 * (hessian + hessian.T))
+        return DenseOperator(self.objective.hessian(self._one()))
 
     def d3(self, u: Tensor, v: Tensor) -> Tensor:
         """Return the gradient of u'Hv in w (p,)."""

@@ -178,7 +178,7 @@ def stable_step(units: Units) -> float:
     w = torch.ones(2, dtype=torch.float64)
     for _ in range(3000):
         w = w - 0.1 / float(1 + units.inputs.square().mean()) * units.gradient(w)
-    hessian = torch.func.hessian(units.value)(w)
+    hessian = units.hessian(w)
     return 2 / float(torch.linalg.eigvalsh(hessian)[-1])
 
 

@@ -38,10 +38,10 @@ class Check:
     @property
     def deviation(self) -> float:
         """The difference beyond the allowance, in standard errors."""
-        excess = max(abs(self.measured - self.predicted) - self.allowance, 0.0)
+        excess = max(abs(float(self.measured) - float(self.predicted)) - float(self.allowance), 0.0)
         if math.isnan(excess):
             return math.nan
-        return excess / self.error if self.error > 0 else (0.0 if excess == 0 else math.inf)
+        return excess / float(self.error) if self.error > 0 else (0.0 if excess == 0 else math.inf)
 
     @property
     def holds(self) -> bool:
@@ -54,7 +54,7 @@ class Check:
         return {
             "name": self.name,
             **numbers,
-            "allowance": self.allowance,
+            "allowance": float(self.allowance),
             "deviation_sigmas": _finite(self.deviation),
             "holds": self.holds,
             "note": self.note,

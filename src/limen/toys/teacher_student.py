@@ -24,11 +24,11 @@ CHUNK = 64
 BLOCK = 16
 """Steps whose noise is drawn at once."""
 
-ALIVE = 0.1
-"""Stationary means are compared with theory where ŝ∞ is above this: relaxed long before the drop."""
+RELAXED = 8.0
+"""Stationary means are compared with theory where so many relaxation times have passed before the drop."""
 
-DYING = -10.0
-"""Decay is compared with theory where log ŝ should fall by more than this over the second half of the large steps."""
+DYING = 3.0
+"""Decay is compared with theory where log ŝ has fallen by so many standard deviations of itself when it is measured."""
 
 
 @dataclass(frozen=True)
@@ -312,13 +312,19 @@ def stationary(s: float, sigma: float, eta: float) -> float:
     return max(s + excess, 0.0)
 
 
+def relaxation(limit: float, sigma: float, eta: float) -> float:
+    """Return how fast, a step, log ŝ forgets: 2ηŝ∞ near ŝ∞, and ŝ∞²/2σ² where small ŝ drift up against the noise."""
+    return min(2 * eta * limit, limit**2 / (2 * sigma**2))
+
+
 def verdict(eta: float, end: int, span: int, arrays: dict[str, Array]) -> list[Check]:
     """Return what was measured before the drop beside what theory says."""
     found = []
+    end_step = float(arrays["step"][end])
     for level, sigma in enumerate(arrays["sigma"]):
         for mode, s in enumerate(arrays["s"]):
             limit = stationary(float(s), float(sigma), eta)
-            if sigma > 0 and limit > ALIVE:
+            if sigma > 0 and relaxation(limit, float(sigma), eta) * end_step > RELAXED:
                 found.append(
                     Check(
                         f"E[s] at sigma={sigma:g}, s={s:.4f}",
@@ -342,7 +348,8 @@ def verdict(eta: float, end: int, span: int, arrays: dict[str, Array]) -> list[C
                     )
                 )
             predicted = float(arrays["decay_theory"][level, mode])
-            if sigma > 0 and predicted * span < DYING:
+            spread = 2 * eta * float(sigma) * math.sqrt(end_step - span)
+            if sigma > 0 and predicted * (end_step - span) < -DYING * spread:
                 found.append(
                     Check(
                         f"decay of log s a step at sigma={sigma:g}, s={s:.4f}",

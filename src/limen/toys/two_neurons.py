@@ -182,7 +182,7 @@ def stable_rate(units: Units, momentum: float) -> float:
     w = torch.tensor(START, dtype=torch.float64)
     for _ in range(3000):
         w = w - 0.1 * units.gradient(w)
-    hessian = torch.func.hessian(units.value)(w)
+    hessian = units.hessian(w)
     return (2 + 2 * momentum) / float(torch.linalg.eigvalsh(hessian)[-1])
 
 

@@ -24,6 +24,9 @@ FOLLOWED = 20
 CHAOTIC = 3.5
 """ηλ₀ from which on 20 steps amplify rounding much."""
 
+SCALAR_STEPS = 5000
+"""Of descent on the scalar network."""
+
 CHUNK = 5
 """Learning rates at a time."""
 
@@ -175,7 +178,7 @@ def _scalar(
     w = torch.stack([u2.sqrt(), product / u2.sqrt()], dim=-1)
     state, rule = GD(lr).init(landscape, w), GD(lr)
     shrunk = gap.clone()
-    for _ in range(20_000):
+    for _ in range(SCALAR_STEPS):
         shrunk = shrunk * (1 - lr**2 * (landscape.predict(state.w)[..., 0] - target).square())
         state, _ = rule.step(landscape.at(state), state)
     squares = state.w.square()
@@ -241,7 +244,7 @@ def verdict(width: int, scalar_lr: float, rounding: float, arrays: dict[str, Arr
             0.0,
             0.0,
             1e6 * rounding,
-            "rounding over 20 000 steps",
+            f"rounding over {SCALAR_STEPS} steps",
         )
     )
     return found

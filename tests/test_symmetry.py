@@ -68,7 +68,7 @@ def agree(net, inputs):
     assert len({group.name for group in groups}) == len(groups)
     for group in groups:
         exchanged = exchange_gap(net, inputs, group)
-        assert (exchanged < EXACT) == group.permutation.holds, (group.name, exchanged, group.permutation.why)
+        assert (exchanged < EXACT) == group.exchange.holds, (group.name, exchanged, group.exchange.why)
         if group.sign:
             assert crossing(net, inputs, group, state) < 1e-13, group.name
     return {group.name: group for group in groups}
@@ -133,6 +133,8 @@ def test_a_sign_set_that_can_be_left_is_said_to_be(name, group, word):
         ("words-fixed", "embedding", "fixed numbers that differ"),
         ("rotary", "q[0]", "fixed numbers that differ"),
         ("cumulative", "first", "cumsum"),
+        ("vgg16", "36", "dropout in 38 draws another mask for each unit"),
+        ("vision", "patches", "dropout in layer.dropout1"),
     ],
 )
 def test_units_that_cannot_be_exchanged_are_said_to_be(name, group, word):
@@ -140,6 +142,7 @@ def test_units_that_cannot_be_exchanged_are_said_to_be(name, group, word):
     found = {g.name: g for g in neuron_groups(net, inputs)}[group]
     assert not found.permutation.holds
     assert word in found.permutation.why
+    assert found.exchange.holds == ("dropout" in word)
 
 
 def sizes(name):
@@ -227,7 +230,7 @@ def test_planted_units_are_seen_exactly(name):
     net, inputs = build(name)
     state = dict(net.state_dict())
     groups = [group for group in neuron_groups(net, inputs) if group.size >= 6 and group.kind == "units"]
-    groups = [group for group in groups if group.permutation and group.sign]
+    groups = [group for group in groups if group.exchange and group.sign]
     assert groups
     for group in groups:
         state = permute(duplicate(state, group, [(0, 3), (0, 4)]), group, [2, 1, 0, *range(3, group.size)])

@@ -37,6 +37,7 @@ class Atoms:
         heads: blocks that come of a product of two activations, as in attention.
         sign: (atoms, reason, whether blocks inherit it): why they do not stay at zero.
         permutation: (atoms, reason): why they cannot be exchanged.
+        dropped: (atoms, reason): why they are not treated alike in training.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Atoms:
         self.heads: list[Tensor] = []
         self.sign: list[tuple[Tensor, str, bool]] = []
         self.permutation: list[tuple[Tensor, str]] = []
+        self.dropped: list[tuple[Tensor, str]] = []
 
     def fresh(self, count: int) -> Tensor:
         """Return `count` new atoms."""
@@ -107,3 +109,7 @@ class Atoms:
     def break_permutation(self, labels: Tensor, why: str) -> None:
         """Say why the units of `labels` are not exchangeable."""
         self.permutation.append((labels[labels > 0].unique(), why))
+
+    def drop(self, labels: Tensor, why: str) -> None:
+        """Say what draws different numbers for the units of `labels` in training."""
+        self.dropped.append((labels[labels > 0].unique(), why))

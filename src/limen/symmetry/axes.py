@@ -171,17 +171,20 @@ class Axes:
             if one.place != other.place and one.layer.support & other.layer.support
         ]
         met = [(one, other, _pairs(one.layer, other.layer)) for one, other in apart]
-        exact = [(one, other) for one, other, pairs in met if _one_to_one(*pairs)]
-        taken = {(id(a), b.place) for one, other in exact for a, b in ((one, other), (other, one))}
-        found = []
+        grades: dict[tuple[int, int], int] = {}  # how well a layer fits the best of those at a place
         for one, other, pairs in met:
-            matched = (id(one), other.place) in taken or (id(other), one.place) in taken
-            if matched and not (one.layer.block or other.layer.block or (one, other) in exact):
-                continue  # either lies on the same numbers as another layer, which it matches
-            found += self._relate(one, other, pairs, (one, other) in exact)
+            for a, b in ((one, other), (other, one)):
+                grades[id(a), b.place] = max(_fit(*pairs), grades.get((id(a), b.place), 0))
+        found, related = [], set()
+        for one, other, pairs in met:
+            fit, alike = _fit(*pairs), not (one.layer.block or other.layer.block) and one.nested(other)
+            if alike and fit < max(grades[id(one), other.place], grades[id(other), one.place]):
+                continue  # either has a better match among the layers that lie on the same numbers
+            related |= {(id(one), other.place), (id(other), one.place)}
+            found += self._relate(one, other, pairs, fit == EXACT)
         for family in families:
             for k, value in enumerate(values):
-                alone = k != family.place and not any(x.support & family.layer.support for x in value.layers)
+                alone = k != family.place and (id(family), k) not in related
                 if alone and varies(value, family.layer.support):
                     self._against(family.layer, value, where)
         for family in families:
@@ -191,8 +194,7 @@ class Axes:
     def _relate(self, one: Family, other: Family, pairs: tuple[Tensor, Tensor], exact: bool) -> list[Family]:
         """Let two layers meet; return the blocks that come of it."""
         a, b = one.layer, other.layer
-        nested = a.support <= b.support or b.support <= a.support
-        if exact or (nested and a.block == b.block):
+        if exact or (one.nested(other) and a.block == b.block):
             self.atoms.union(*pairs)
             one.merge(other)
         elif a.block != b.block:
@@ -305,6 +307,11 @@ class Family:
         self.home = self
         self.block = self.layer.block
 
+    def nested(self, other: Family) -> bool:
+        """Whether one of the two layers varies along no dimension that the other does not."""
+        a, b = self.layer.support, other.layer.support
+        return a <= b or b <= a
+
     def merge(self, other: Family) -> None:
         """Become one family with another."""
         a, b = self.last(), other.last()
@@ -345,10 +352,15 @@ def _pairs(a: Layer, b: Layer) -> tuple[Tensor, Tensor]:
     return codes // size - 1, codes % size - 1
 
 
-def _one_to_one(a: Tensor, b: Tensor) -> bool:
+EXACT, SINGLE, MANY = 2, 1, 0
+
+
+def _fit(a: Tensor, b: Tensor) -> int:
+    """Whether the pairs match labels one to one, each of one side with a single one, or many with many."""
     seen = (a >= 0) & (b >= 0)
     a, b = a[seen], b[seen]
-    return len(a) > 0 and len(a.unique()) == len(a) == len(b.unique())
+    single = (len(a.unique()) == len(a)) + (len(b.unique()) == len(b))
+    return (MANY, SINGLE, EXACT)[single] if len(a) else MANY
 
 
 def _distinct(layers: Iterable[Layer]) -> tuple[Layer, ...]:

@@ -76,6 +76,8 @@ class NeuronGroup:
         slots: what belongs to them.
         sign: whether a unit stays at zero when all that belongs to it is zero.
         permutation: whether two units stay equal when all that belongs to them is equal.
+        exchange: whether the function in evaluation stays the same when units are exchanged; `permutation` holds if
+            this does and training treats units alike, as dropout does not.
         statistics: running statistics of norm layers; they move with the units and are no parameters.
         kind: `units`; `heads` of an attention layer, or other `blocks` of units, such as those of a grouped
             convolution.
@@ -89,6 +91,7 @@ class NeuronGroup:
     slots: tuple[Slot, ...]
     sign: Invariance
     permutation: Invariance
+    exchange: Invariance
     statistics: tuple[Slot, ...] = ()
     kind: Literal["units", "heads", "blocks"] = "units"
     writers: tuple[str, ...] = field(default=())
@@ -115,7 +118,9 @@ class NeuronGroup:
 def neuron_groups(module: nn.Module, example: Any) -> list[NeuronGroup]:
     """Return the groups of hidden units of a network, in the order of the parameters that write them.
 
-    The network is run once on (two rows of) the example, and each operation of the pass is followed: see `rules`.
+    The network is run once on (two rows of) the example, in evaluation mode, and each operation of the pass is
+    followed: see `rules`. Dropout is seen where it is a module, not where a function is called for it (as within
+    PyTorch's attention).
     Input features, classes and positions are no hidden units, and layers of a single unit are not listed.
 
     Args:
@@ -224,7 +229,7 @@ class _Assembly:
         for block in kept:
             parts = torch.tensor([block, *inside[block]])
             signature[block] = (mix(owned[parts]) + mix(coloured[parts]) * 3).sum()
-        groups = []
+        groups: list[NeuronGroup] = []
         for classes in _alike(torch.tensor(kept), signature):
             owned_by = [inside[block] for block in classes.tolist()]
             owners = [unit for part in owned_by for unit in part]
@@ -236,8 +241,12 @@ class _Assembly:
                 rank[part] = k
             kind: Literal["heads", "blocks"] = "heads" if int(classes[0]) in heads else "blocks"
             if len(classes) > 1:
+                group = self._group(own, rank, len(classes), kind)
                 number.update({block: k for k, block in enumerate(classes.tolist())})
-                groups.append(self._group(own, rank, len(classes), kind))
+                if not any(
+                    _same(group, other) for other in groups
+                ):  # two operations may find the same blocks
+                    groups.append(group)
         return groups, number
 
     def _group(
@@ -249,13 +258,14 @@ class _Assembly:
         written = [slot for slot in slots if slot.role == "in"] or list(slots)
         writers = tuple(dict.fromkeys(_owner(slot.parameter) or slot.parameter for slot in written))
         sign = self._sign(own, rank)
-        permutation = self._permutation(rank, size)
+        exchange = self._exchange(rank, size)
+        permutation = self._permutation(rank, exchange)
         coupled = kind != "units" or any(
             bool((rank[self.atoms.find(atoms)] >= 0).any())
             for atoms in [*self.atoms.coupled, *(atom for _, atom in self.atoms.members)]
         )
         name = writers[0] if kind == "units" else _under(_common(writers), kind)
-        return NeuronGroup(name, size, slots, sign, permutation, statistics, kind, writers, coupled)
+        return NeuronGroup(name, size, slots, sign, permutation, exchange, statistics, kind, writers, coupled)
 
     def _slots(
         self,
@@ -305,7 +315,7 @@ class _Assembly:
                 return Invariance(False, why)
         return Invariance(True, "where all that is a unit's is zero, so are its gradients")
 
-    def _permutation(self, rank: Tensor, size: int) -> Invariance:
+    def _exchange(self, rank: Tensor, size: int) -> Invariance:
         for atoms, why in self.atoms.permutation:
             if (rank[self.atoms.find(atoms)] >= 0).any():
                 return Invariance(False, why)
@@ -317,12 +327,24 @@ class _Assembly:
                 return Invariance(False, why)
         return Invariance(True, "exchanging units leaves the function as it is")
 
+    def _permutation(self, rank: Tensor, exchange: Invariance) -> Invariance:
+        for atoms, why in self.atoms.dropped:
+            if exchange and (rank[self.atoms.find(atoms)] >= 0).any():
+                return Invariance(False, why)
+        return exchange
+
 
 def _alike(classes: Tensor, signature: Tensor) -> list[Tensor]:
     """Split classes by their signature; groups in the order of their first class."""
     _, which = signature[classes].unique(return_inverse=True)
     groups = [classes[which == k] for k in range(int(which.max()) + 1)] if len(classes) else []
     return sorted(groups, key=lambda group: int(group.min()))
+
+
+def _same(a: NeuronGroup, b: NeuronGroup) -> bool:
+    """Whether two groups own the same slices."""
+    ours, theirs = ({(s.parameter, s.dim): s.index for s in group.slots} for group in (a, b))
+    return ours.keys() == theirs.keys() and all(torch.equal(x, theirs[key]) for key, x in ours.items())
 
 
 def _owner(parameter: str) -> str:

@@ -85,10 +85,15 @@ def merge(
     after: dict[str, int] = {}
     refused: dict[str, str] = {}
     vanished = identical = 0
-    worst, again = 0.0, True
+    again = True
     while again:  # a unit that goes may have been the last that another one spoke to
         again = False
+        moved: set[tuple[str, int]] = set()  # where positions are no longer those that the groups know
         for group in neuron_groups(current, example):
+            places = {(slot.parameter, slot.dim) for slot in group.slots}
+            if places & moved:
+                again = True
+                continue
             plan = _plan(group, current.state_dict(), tolerance)
             if plan.nothing or group.name in refused:
                 continue
@@ -106,11 +111,11 @@ def merge(
             if not found <= limit:
                 refused[group.name] = f"outputs would change by {found:.2g} of the largest"
                 continue
-            current, worst, again = smaller, max(worst, found), True
+            current, again = smaller, True
+            moved |= places
             before.setdefault(group.name, group.size)
             after[group.name] = len(plan.kept)
             vanished, identical = vanished + plan.vanished, identical + plan.identical
-            break  # positions along parameters have changed: look again
     return Merged(
         current, before, after, vanished, identical, refused, gap(reference, outputs(current, data))
     )
@@ -153,7 +158,7 @@ def _plan(group: NeuronGroup, state: Mapping[str, Tensor], tolerance: float) -> 
     if group.statistics:
         more = [slot.slices(state[slot.parameter]).double() for slot in group.statistics]
         whole = torch.cat([whole, *more], dim=1)
-    home = _clusters(whole, tolerance) if group.permutation else list(range(group.size))
+    home = _clusters(whole, tolerance) if group.exchange else list(range(group.size))
     stands: dict[int, int] = {}  # which unit stands for a cluster
     target = [-1 if gone[unit] else stands.setdefault(home[unit], unit) for unit in range(group.size)]
     kept = sorted(stands.values())

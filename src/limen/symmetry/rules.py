@@ -530,6 +530,13 @@ class Interpreter:
         )
         return [self.multiply(unit, g), length]
 
+    def dropout(self, call: Call) -> list[Value]:
+        """Change nothing now; in training each unit has a mask of its own."""
+        value = self.axes.settle(self._value(call.args[0]))
+        for layer in value.layers:
+            self.atoms.drop(layer.labels, f"dropout in {self.where} draws another mask for each unit")
+        return [value]
+
     def gated(self, call: Call) -> list[Value]:
         """Multiply one half by the sigmoid of the other."""
         value = self.axes.settle(self._value(call.args[0]))
@@ -566,6 +573,7 @@ HANDLERS: Mapping[str, Callable[[Interpreter, Call], list[Value]]] = {
     "convolution": Interpreter.convolution,
     "embedding": Interpreter.look_up,
     "glu": Interpreter.gated,
+    "native_dropout": Interpreter.dropout,
     "native_group_norm": Interpreter.group_norm,
     "native_layer_norm": Interpreter.layer_norm,
     "_weight_norm_interface": Interpreter.weight_norm,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, functionalize
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -182,8 +183,13 @@ def _following(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     def enter(part: nn.Module, args: Any) -> None:
         recorder.modules.append(names.get(id(part), recorder.modules[-1]))
 
-    def leave(part: nn.Module, args: Any, out: Any) -> None:
+    def leave(part: nn.Module, args: Any, out: Any) -> Any:
+        if (
+            isinstance(part, _DropoutNd) and part.p > 0
+        ):  # off now, but training will not treat units alike there
+            out = aten.native_dropout(out, part.p, False)[0]
         recorder.modules.pop()
+        return out
 
     hooks = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:

@@ -200,7 +200,7 @@ def _following(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
 
 
 def _few(example: Any) -> Any:
-    return tree_map(lambda x: x[:FEW] if isinstance(x, Tensor) and x.ndim else x, example)
+    return tree_map(lambda x: (x[:FEW] if x.ndim else x).cpu() if isinstance(x, Tensor) else x, example)
 
 
 def trace(module: nn.Module, example: Any) -> Tape:
@@ -217,8 +217,9 @@ def trace(module: nn.Module, example: Any) -> Tape:
     """
     recorder = _Recorder()
     given = _few(example if isinstance(example, tuple) else (example,))
-    parameters = {name: x.detach() for name, x in module.named_parameters()}
-    buffers = {name: x.detach() for name, x in module.named_buffers()}
+    # on the CPU: accelerators fuse what is told apart here, and labels live there
+    parameters = {name: x.detach().cpu() for name, x in module.named_parameters()}
+    buffers = {name: x.detach().cpu() for name, x in module.named_buffers()}
     numbers = {name: recorder.number(x) for name, x in parameters.items()}
     kept = {name: recorder.number(x) for name, x in buffers.items()}
     inputs = tuple(recorder.number(x) for x in tensors(given))
@@ -237,7 +238,15 @@ def trace(module: nn.Module, example: Any) -> Tape:
         try:
             with recorder:
                 out = functionalize(run)(parameters, buffers, given)
-        except (InputError, RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        except (
+            InputError,
+            RuntimeError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            AssertionError,
+        ) as error:
             raise _refusal(module, recorder.modules[-1], error) from error
     returned = tuple(recorder.number(x) for x in tensors(out))
     shapes = {number: tuple(x.shape) for number, x in enumerate(recorder.alive)}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
+from fake_runs import FakeRun, Recorded
 from torch import Tensor, nn
 
 from limen.cli.main import main
@@ -17,6 +19,7 @@ from limen.errors import InputError
 from limen.models import build
 from limen.objectives import Quadratic, Supervised
 from limen.objectives.training import Training
+from limen.plots import curves
 from limen.plots.collapse import layers as figure_of
 from limen.probes import collapse as probe
 from limen.run import Experiment
@@ -248,3 +251,25 @@ def test_the_figure_is_mean_and_spread_over_replicates():
         figure_of({"": [{"a": 1.0}, {"b": 1.0}]})
     with pytest.raises(InputError, match="no layer"):
         figure_of({"": []})
+
+
+def test_the_figure_of_a_run_has_the_neurons_beside_loss_and_accuracy():
+    # the rate drops at step 50: what limen plot shows of it
+    steps = np.arange(100)
+    records = {
+        "train_loss": np.where(steps < 50, 1.0, 0.3),
+        "test_acc": np.where(steps < 50, 0.6, 0.9),
+        "independent_fraction": 1 - 0.5 * steps / 99,
+    }
+    runs = [
+        FakeRun(
+            {name: Recorded(steps, 0.1 * steps, values) for name, values in records.items()}, {"seed": seed}
+        )
+        for seed in (0, 1)
+    ]
+    figure = curves(runs)
+    labels = [panel.get_ylabel() for panel in figure.axes]
+    assert labels == ["loss", "accuracy", "independent neurons"]
+    lines = figure.axes[2].lines
+    assert [line.get_ydata()[-1] for line in lines] == [0.5, 0.5]
+    assert figure.axes[2].get_ylim() == (0, 1.05)

@@ -20,7 +20,7 @@ from limen.plots.save import format_of, save
 from limen.plots.source import Curve, read
 from limen.plots.stack import finish, stack
 from limen.plots.style import palette, styled
-from limen.plots.trace import ACCURACIES, LOSSES, Trace, crossed
+from limen.plots.trace import ACCURACIES, LOSSES, NEURONS, Trace, crossed
 
 
 def curves(
@@ -37,6 +37,9 @@ def curves(
     vertical line through all panels marks the first measured step whose top eigenvalue exceeds it. Runs are
     named by what differs between their specs. A diverged run leaves its panel where it exceeds twice
     its start or its threshold. Of a long curve at most 1,600 points are drawn, its extremes among them.
+
+    A run with the collapse probe has a panel with the fraction of its neurons that are independent: beside loss and
+    accuracy after the learning rate has dropped, this is the figure of Chen et al. (2023).
 
     Where descent is drawn with its flow, a last panel has the distance ‖w − w'‖ between them at equal times: exact for
     a run made with --track_flow, whose flow joins the figure by itself, else estimated from projected iterates,
@@ -115,7 +118,7 @@ def _distances(runs: Sequence[Readable], *, required: bool) -> dict[int, Apart]:
 
 
 def _trace(run: Readable, label: str, colour: str, x: Kind, apart: Apart | None) -> Trace:
-    found = read(run, (*LOSSES, *ACCURACIES, "eigs"), x)
+    found = read(run, (*LOSSES, *ACCURACIES, *NEURONS, "eigs"), x)
     place = clock(run, x)
     if apart is not None:
         bounds = [apart.distance, apart.low, apart.high, apart.displacement]

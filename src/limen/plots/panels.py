@@ -11,7 +11,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 
 from limen.analysis import Array
 from limen.plots.thin import thin
-from limen.plots.trace import ACCURACIES, DISTANCES, LOOKS, LOSSES, Trace
+from limen.plots.trace import ACCURACIES, DISTANCES, LOOKS, LOSSES, NEURONS, Trace
 
 SPARSE = 250
 """Measurements up to which each gets a dot of its own."""
@@ -145,6 +145,18 @@ def _distance(panel: Axes, traces: Sequence[Trace]) -> None:
     panel.set_ylabel("distance to flow")
 
 
+def _neurons(panel: Axes, traces: Sequence[Trace]) -> None:
+    """Draw the fraction of independent neurons, on the whole of its range."""
+    (name,) = NEURONS
+    for trace in traces:
+        if name in trace.curves:
+            x, y = trace.curves[name].column(0)
+            dots: dict[str, Any] = {"marker": "o", "markersize": 1.8} if len(x) <= SPARSE / 5 else {}
+            panel.plot(*thin(x, y), color=trace.colour, **dots)
+    panel.set_ylim(0, 1.05)
+    panel.set_ylabel("independent neurons")
+
+
 def band(panel: Axes, x: Array, low: Array, high: Array, colour: str) -> None:
     """Shade what lies between two curves where both are finite and positive, and be it a hairline beside the curve."""
     seen = np.isfinite(x) & np.isfinite(high) & (low > 0)
@@ -196,6 +208,7 @@ Panel = tuple[tuple[str, ...], Callable[[Axes, Sequence[Trace]], None], float]
 PANELS: tuple[Panel, ...] = (
     (LOSSES, _loss, 1.25),
     (ACCURACIES, _accuracy, 1.1),
+    (NEURONS, _neurons, 1.1),
     (("eigs",), _eigenvalues, 1.55),
     (DISTANCES, _distance, 1.1),
 )

@@ -13,6 +13,7 @@ from limen.analysis.clock import Clock
 from limen.plots.source import Curve
 
 LOSSES, ACCURACIES = ("train_loss", "test_loss"), ("train_acc", "test_acc")
+NEURONS = ("independent_fraction",)
 DISTANCES = ("distance", "estimated_distance")
 """Of a descent to its flow, without a band and with: columns value, low, high, displacement of the flow."""
 

@@ -1,7 +1,7 @@
 """Does the sign of the Lyapunov exponent say which pairs of neurons merge?
 
 Plants 20 pairs of equal neurons in the small convolutional network of `limen recipe collapse` (4 in the first
-convolution, 16 in the hidden layer), trains it on that set for 1,000 steps, one image a step with label noise, and takes
+convolution, 16 in the hidden layer), trains it on that set for 1,000 steps, an image a step with label noise, and takes
 the Lyapunov exponent normal to each pair's permutation set along the steps that follow. Then it moves every pair apart,
 to .01 in 2‖a−b‖²/(‖a‖²+‖b‖²), and trains as long on minibatches and label noise of another seed. A pair has merged
 where this ratio has fallen by more than √10, and parted where it has grown by more than that. Three kinds of training,

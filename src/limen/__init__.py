@@ -23,6 +23,10 @@ _HOMES = {
     "LimenError": "limen.errors",
     "Quadratic": "limen.objectives",
     "Supervised": "limen.objectives",
+    "Training": "limen.objectives",
+    "Minibatches": "limen.streams",
+    "SGD": "limen.dynamics.sgd",
+    "Adam": "limen.dynamics.adam",
     "GD": "limen.dynamics.gd",
     "Nesterov": "limen.dynamics.nesterov",
     "Polyak": "limen.dynamics.polyak",
@@ -45,14 +49,17 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from limen.catalogue import open_runs as open_runs
+    from limen.dynamics.adam import Adam as Adam
     from limen.dynamics.gd import GD as GD
     from limen.dynamics.nesterov import Nesterov as Nesterov
     from limen.dynamics.polyak import Polyak as Polyak
+    from limen.dynamics.sgd import SGD as SGD
     from limen.errors import LimenError as LimenError
     from limen.linalg.audit import lanczos_audit as lanczos_audit
     from limen.linalg.krylov import top_eigenpairs as top_eigenpairs
     from limen.objectives import Quadratic as Quadratic
     from limen.objectives import Supervised as Supervised
+    from limen.objectives import Training as Training
     from limen.plots import curves as curves
     from limen.probes import Eigs as Eigs
     from limen.probes import Iterates as Iterates
@@ -65,6 +72,7 @@ if TYPE_CHECKING:
     from limen.store import find_runs as find_runs
     from limen.store import open_run as open_run
     from limen.store import record as record
+    from limen.streams import Minibatches as Minibatches
     from limen.types import Batch as Batch
     from limen.types import Dynamics as Dynamics
     from limen.types import Need as Need

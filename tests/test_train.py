@@ -351,6 +351,36 @@ def test_killed_at_random_moments(tmp_path, whole):
     assert contents(folder) == whole
 
 
+def together(config, root):
+    """Run the command as two processes that share each batch."""
+    surroundings = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent.absolute())}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "limen", "train", "-f", str(config), "--resume", "--exp_dir", str(root)]
+    return subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_up_to_rounding_and_stop_and_resume_together(tmp_path):
+    changes = {"max_duration": "300ba", "save_interval": "50ba"}
+    config = write(tmp_path, **changes)
+    assert start(config, tmp_path / "one").wait() == 0
+    assert together(config, tmp_path / "two").wait() == 0
+    one, two = (folder_of(**changes, exp_dir=str(tmp_path / name)) for name in ("one", "two"))
+    logs = load(one / "log.pt"), load(two / "log.pt")
+    first = [log["loss/train"][:20] for log in logs]
+    assert torch.allclose(*first, rtol=1e-5)
+    assert logs[0]["batch/metrics/eval/Accuracy"].equal(logs[1]["batch/metrics/eval/Accuracy"])
+
+    child = together(config, tmp_path / "stopped")
+    stopped = folder_of(**changes, exp_dir=str(tmp_path / "stopped"))
+    reached(stopped, 60)
+    child.send_signal(signal.SIGTERM)
+    child.wait(120)
+    assert open_run(stopped).status == "interrupted"
+    assert together(config, tmp_path / "stopped").wait() == 0
+    assert contents(stopped) == contents(two)
+
+
 def test_finetuning_begins_with_the_weights_and_a_fresh_optimizer(limen, tmp_path):
     limen("train", "-f", write(tmp_path))
     source = folder_of()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from limen import git, store
 from limen.config import Built, Spec, build
 from limen.errors import StoreError
-from limen.types import Event
 
 if TYPE_CHECKING:
     import torch
 
     from limen.store import Run
+    from limen.store.ranks import First
     from limen.store.session import FilesOf
     from limen.store.writer import Listen, Tell
 
@@ -51,7 +51,15 @@ def launch(
     """
     built = built or build(spec)
     before = begun(built.folder) if resume else None
-    info = built.info | surroundings(built.experiment.objective.device, before, matmul)
+    device = built.experiment.objective.device
+    info = built.info | surroundings(device, before, matmul)
+    if rank() > 0:
+        from limen.store.ranks import accompany
+
+        accompany(built.experiment)
+        return store.open_run(built.folder)
+    first = _first(device)
+    listening = [heard for heard in (first, _logger(spec, built), listen) if heard is not None]
     return store.record(
         built.folder,
         built.experiment,
@@ -63,7 +71,8 @@ def launch(
         save_freq=built.keeping.save_freq,
         save_model=built.keeping.save_model,
         files_of=_files(spec, built),
-        listen=_heard(spec, built, listen),
+        began=None if first is None else first.begin,
+        listen=lambda event: [heard(event) for heard in listening],
         tell=tell,
     )
 
@@ -78,21 +87,29 @@ def _files(spec: Spec, built: Built) -> FilesOf:
     return functools.partial(TrainingFiles, experiment=built.experiment, info=built.info)
 
 
-def _heard(spec: Spec, built: Built, listen: Listen | None) -> Listen | None:
-    """Return `listen`, and what the spec's own loggers hear."""
+def rank() -> int:
+    """Return this process's place among those that train one network."""
+    from limen.objectives.ranks import Ranks
+
+    return Ranks.here().rank
+
+
+def _first(device: torch.device) -> First | None:
+    """Return what leads the other processes, where there are some."""
+    from limen.objectives.ranks import Ranks
+    from limen.store.ranks import First
+
+    return First(device) if Ranks.here().world > 1 else None
+
+
+def _logger(spec: Spec, built: Built) -> Listen | None:
+    """Return the spec's own logger, if it names one."""
     asked = spec.to_dict().get("loggers", {}).get("wandb")
     if asked is None:
-        return listen
+        return None
     from limen.store.wandb_log import WandbLog
 
-    log = WandbLog(asked, built.folder, spec.to_dict())
-
-    def both(event: Event) -> None:
-        log(event)
-        if listen is not None:
-            listen(event)
-
-    return both
+    return WandbLog(asked, built.folder, spec.to_dict())
 
 
 def begun(folder: Path) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from limen.cli.options import Execution
 from limen.config import Spec
@@ -15,9 +16,11 @@ def execute(spec: Spec, execution: Execution) -> int:
     """Run a spec, record it and say how it ended."""
     from limen.cli.progress import Progress, summary
     from limen.config import build
-    from limen.launch import begun, launch
+    from limen.launch import begun, launch, rank
 
     built = build(spec)
+    if rank() > 0:  # the first process speaks for all
+        execution = replace(execution, quiet=True)
     if not execution.quiet:
         for note in built.notes:
             print(f"note: {note}", file=sys.stderr)

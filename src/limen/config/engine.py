@@ -21,6 +21,7 @@ from limen.config.training import TrainSpec, data_fields, usual_loading
 from limen.dynamics._around import EMA, SAM, SWA
 from limen.dynamics.schedules import SCHEDULES, Constant, Schedule
 from limen.errors import DataError, InputError
+from limen.objectives.ranks import Ranks
 from limen.objectives.training import Training
 from limen.probes import Test, Train
 from limen.probes._monitors import GradientNorm, LearningRate
@@ -46,6 +47,8 @@ def build_training(spec: TrainSpec) -> Built:
     """
     with _within("device"):
         device = place(spec.device)
+        if Ranks.join(device).world > 1 and device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     notes: list[str] = []
     kind, fields = kinds.one("train_data", spec.train_data)
     trained = _images(spec, "train_data", kind, fields, notes)

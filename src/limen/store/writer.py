@@ -40,6 +40,7 @@ def record(
     save_freq: int = -1,
     save_model: bool = False,
     files_of: FilesOf = Published,
+    began: Callable[[Mark | None], object] | None = None,
     listen: Listen | None = None,
     tell: Tell | None = None,
 ) -> Run:
@@ -61,6 +62,7 @@ def record(
         save_freq: steps between versions of the published tensors on the way; -1 for never.
         save_model: write `snapshot_final`, the state_dict at the end.
         files_of: makes what is published beside limen's own records.
+        began: called with where the run begins once its folder is held; with None if nothing is left to do.
         listen: called with every event.
         tell: called with what a user should hear at once: the notes of a resume, and that a signal was
             understood (from its handler, so nothing in there may wait).
@@ -82,6 +84,8 @@ def record(
         files_of=files_of,
         tell=tell,
     ) as session:
+        if began is not None:
+            began(None if session is None else session.mark)
         if session is not None:
             with Interrupts(tell or _silent, at_once=experiment.dynamics.lengthy) as interrupts:
                 follow(session, experiment, save_model, interrupts, listen or _silent)

@@ -17,6 +17,7 @@ from limen.dynamics.schedules import Schedule
 from limen.errors import InputError
 from limen.objectives.training import Training
 from limen.randomness import generator
+from limen.symmetry import neuron_groups
 from limen.types import Batch
 
 DOUBLE = torch.float64
@@ -230,6 +231,21 @@ def test_still_measures_one_point():
             basis.append(sets.coordinates(point.hvp(sets.lift(unit, 12)))[pair])
         growth = torch.linalg.eigvalsh(torch.eye(3, dtype=DOUBLE) - 0.1 * torch.stack(basis)).abs().max()
         assert value.item() == pytest.approx(growth.log().item(), abs=1e-4)
+
+
+def test_sets_are_made_from_groups():
+    objective, sets, _ = pair_net()
+    net = objective.training.module
+    (group,) = neuron_groups(net, torch.zeros(2, 1, dtype=DOUBLE))
+    made = PermutationSets.of(group, dict(net.named_parameters()), [(0, 1), (2, 3)])
+    assert torch.equal(made.first.sort(1).values, sets.first.sort(1).values)
+    assert torch.equal(made.second.sort(1).values, sets.second.sort(1).values)
+    signs = SignSets.of(group, dict(net.named_parameters()), [3])
+    assert signs.positions.sort().values.tolist() == [[3, 7, 11]]
+    bent = nn.Sequential(nn.Linear(1, 4), nn.Sigmoid(), nn.Linear(4, 1))
+    (group,) = neuron_groups(bent, torch.zeros(2, 1))
+    with pytest.raises(InputError, match="sigmoid"):
+        SignSets.of(group, dict(bent.named_parameters()), [0])
 
 
 class Signs(sgd.SGD):

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from limen.collapse.report import positions
 from limen.errors import InputError
+from limen.symmetry import NeuronGroup
 
 
 class NormalSpaces(ABC):
@@ -68,6 +71,22 @@ class SignSets(NormalSpaces):
     def __post_init__(self) -> None:
         _disjoint(self.positions)
 
+    @classmethod
+    def of(cls, group: NeuronGroup, parameters: Mapping[str, Tensor], neurons: Sequence[int]) -> SignSets:
+        """Return the sign sets of some neurons of a group.
+
+        Args:
+            group: of the network, as `limen.symmetry.neuron_groups` finds it.
+            parameters: all that the flat vector holds, by name and in its order.
+            neurons: their indices.
+
+        Raises:
+            InputError: the group's sign set is not invariant.
+        """
+        if not group.sign.holds:
+            raise InputError(f"group {group.name!r} has no invariant sign set: {group.sign.why}.")
+        return cls(positions(group, parameters)[list(neurons)])
+
     @property
     def count(self) -> int:  # type: ignore[override]
         """How many neurons."""
@@ -113,6 +132,22 @@ class PermutationSets(NormalSpaces):
                 f"{tuple(self.first.shape)} and {tuple(self.second.shape)}."
             )
         _disjoint(torch.cat([self.first, self.second]))
+
+    @classmethod
+    def of(
+        cls, group: NeuronGroup, parameters: Mapping[str, Tensor], pairs: Sequence[tuple[int, int]]
+    ) -> PermutationSets:
+        """Return the permutation sets of some pairs of a group's neurons; arguments as of `SignSets.of`.
+
+        Raises:
+            InputError: the group's permutation set is not invariant, or a neuron is in two pairs.
+        """
+        if not group.permutation.holds:
+            raise InputError(
+                f"group {group.name!r} has no invariant permutation set: {group.permutation.why}."
+            )
+        where = positions(group, parameters)
+        return cls(where[[first for first, _ in pairs]], where[[second for _, second in pairs]])
 
     @property
     def count(self) -> int:  # type: ignore[override]

@@ -44,9 +44,10 @@ def collapse_grid(
             2, len(axes), squeeze=False, sharex="col", sharey="row", height_ratios=HEIGHTS
         )
         for column, axis in enumerate(axes):
+            last = column == len(axes) - 1
             here = [row for row in rows if all(row[other] == base[other] for other in axes if other != axis)]
             for panel, quantity in zip(panels[:, column], ("fraction", "loss"), strict=True):
-                _draw(panel, here, axis, axes[axis], quantity, control)
+                _draw(panel, here, axis, axes[axis], quantity, control, named=last)
             fixed = ", ".join(f"{NAMES[other]} {base[other]:g}" for other in axes if other != axis)
             panels[0, column].set_title(fixed, color=GREY, fontsize=7)
             panels[1, column].set_xlabel(NAMES[axis])
@@ -72,7 +73,7 @@ def _draw(panel: Axes, rows: Rows, axis: str, levels: Sequence[float], quantity:
     if control:
         mean = float(np.mean([row[quantity] for row in control]))
         panel.axhline(mean, color=other, linestyle=":", linewidth=1.0)
-        if quantity == "fraction":
+        if named and quantity == "fraction":
             panel.text(
                 0.03,
                 mean - 0.02,

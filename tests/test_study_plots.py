@@ -147,6 +147,15 @@ def test_a_band_ends_with_its_first_replicate(tmp_path):
     assert "2 seeds, 1 diverged" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def test_a_setting_of_which_nothing_is_left_is_in_the_legend(tmp_path):
+    make(tmp_path / "a", [8, 4, 2, 1], lr=0.1)
+    make(tmp_path / "b", [1, float("inf")], lr=9.0, status="diverged")
+    figure = over(limen.open_runs(tmp_path), ["lr", "seed"])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "lr=9: 0 seeds, 1 diverged" in texts
+    assert len(figure.axes[0].get_lines()) == 1
+
+
 def test_mean_and_spread_by_hand():
     assert mean_and_spread([2.0]) == (2.0, 0.0)
     assert mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from limen import open_runs
 from limen.cli.main import main
 from limen.config import FinetuneSpec, FlowSpec, GDSpec, TrainSpec
 from limen.errors import InputError, StoreError
@@ -143,6 +144,8 @@ def test_a_name_names_the_folder():
         ),
         ({"grid": {"seed": {"range": [0, 10**20]}}}, "100000000000000000000 values, more than can be run"),
         ({"replicates": 0}, "at least 1"),
+        ({"replicates": 10**22}, "10000000000000000000000 values, more than can be run"),
+        ({"name": 5}, "name: expected a text, got 5. Put it in quotes"),
         ({"points": []}, "expected a list"),
         ({"base": [1]}, "base: expected a mapping"),
         (
@@ -510,6 +513,13 @@ def test_a_study_can_be_asked_from_anywhere(elsewhere, monkeypatch, capsys):
     assert main(["sweep", "status", str(folder)]) == 0
     assert "finished 3" in capsys.readouterr().out
     assert main(["sweep", "cancel", str(folder)]) == 0
+    monkeypatch.chdir(folder.parent)
+    assert main(["sweep", "status", folder.name]) == 0
+    assert "finished 3" in capsys.readouterr().out
+    monkeypatch.chdir(folder)
+    assert main(["sweep", "status", "."]) == 0
+    assert "finished 3" in capsys.readouterr().out
+    assert len(open_runs(".")) == len(open_runs(folder)) == 3
     assert main(["sweep", "status", "nowhere"]) == 1
     assert "no study in nowhere" in capsys.readouterr().err
 

@@ -30,6 +30,8 @@ KEYWORDS = {
 }
 SPELLINGS = {
     "none": "null",
+    "true": "1",  # `is true` asks SQLite for any number but 0
+    "false": "0",
     "/": "* 1.0 /",
     **dict.fromkeys(("=", "=="), "is"),
     **dict.fromkeys(("!=", "<>"), "is not"),

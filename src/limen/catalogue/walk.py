@@ -25,6 +25,7 @@ def study(folder: Path) -> tuple[Path, list[str]] | None:
     Raises:
         StoreError: its `study.json` cannot be read.
     """
+    folder = folder.resolve()  # `.` has no parents
     try:
         content = json.loads((folder / STUDY).read_text(encoding="utf-8"))
         return folder.parent.parent, [str(point["run"]) for point in content["points"]]

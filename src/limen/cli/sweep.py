@@ -90,7 +90,7 @@ def sweep(
     def timing() -> Timed:
         timed = estimate(Question(plan.points[work.pending[0]].spec, threads, Place()))
         if not quiet:
-            print(_cost(plan, work, timed, wish), flush=True)
+            print(_cost(plan, work, timed, wish, ensemble), flush=True)
         return timed
 
     if dry_run or not plan.points:
@@ -165,7 +165,7 @@ def _plan(plan: Plan, work: Work) -> list[str]:
     return [plan.title, said, *([str(plan.folder)] if plan.points else [])]
 
 
-def _cost(plan: Plan, work: Work, timed: Timed, wish: Wish) -> str:
+def _cost(plan: Plan, work: Work, timed: Timed, wish: Wish, ensemble: str) -> str:
     from limen.sweep.cost import in_words
 
     specs = [plan.points[number].spec for number in work.pending]
@@ -174,7 +174,7 @@ def _cost(plan: Plan, work: Work, timed: Timed, wish: Wish) -> str:
     many = wish.at_a_time(len(specs), timed)
     return (
         f"cost: about {in_words(timed.seconds(specs) / many)} with {many} at a time, "
-        f"{timed.step * 1e3:.2g} ms a step (a few timed steps of {plan.points[work.pending[0]].label or 'it'})"
+        f"{timed.step * 1e3:.2g} ms a step{', each by itself' * (ensemble != 'off')}, start-up apart (a few timed steps of {plan.points[work.pending[0]].label or 'it'})"
     )
 
 
@@ -197,7 +197,8 @@ def _failures(standings: list[Standing], *, quiet: bool) -> None:
     width = max((len(each.state) for each in bad), default=0)
     for each in bad:
         print(
-            f"{each.state.ljust(width)}  {each.label}: {each.why}", file=sys.stderr if quiet else sys.stdout
+            f"{each.state.ljust(width)}  {each.label or 'the point'}: {each.why}",
+            file=sys.stderr if quiet else sys.stdout,
         )
 
 

@@ -173,7 +173,8 @@ def require(runs: Runs, quantity: str) -> None:
     """
     if measured(runs.rows, quantity):
         return
-    how = " Measure it: run again with --neigs 1 --eig_freq 10." if quantity in RATIOS else ""
+    missing = quantity in RATIOS and not any(row.get(quantity) is not None for row in runs.rows)
+    how = " Measure it: run again with --neigs 1 --eig_freq 10." if missing else ""
     raise InputError(f"none of these {len(runs)} runs has finished with a finite {quantity!r}.{how}")
 
 

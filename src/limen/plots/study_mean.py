@@ -63,7 +63,7 @@ def means(runs: Runs, x: Literal["step", "time"]) -> Figure:
         found = {name: band for names_, _, _ in PANELS for name in names_ if (band := _band(alive, name, x))}
         counted = f"{len(alive)} seeds" if len(alive) != 1 else "1 seed"
         gone = f", {len(rows) - len(alive)} diverged" if len(rows) > len(alive) else ""
-        if found:
+        if found or gone:  # a setting of which nothing is left is named all the same
             bands.append(found)
             names.append(": ".join(text for text in (study.label(words, values), counted + gone) if text))
     present = set().union(*bands) if bands else set()

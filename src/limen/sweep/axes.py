@@ -77,7 +77,7 @@ def of_word(name: str, text: str) -> Values:
     """
     if found := WHOLE.fullmatch(text):
         first, last = int(found[1]), int(found[2])
-        return _whole(name, range(first, last + 1), text)
+        return whole(name, range(first, last + 1), text)
     if found := SPACED.fullmatch(text):
         return _spaced(name, found[1], found[2].split(":"), text)
     parts = text.split(",")
@@ -129,7 +129,7 @@ def _rule(name: str, rule: dict[str, Any]) -> Values:
         raise InputError(
             f"{name}: expected {{range: [first, end]}} in whole numbers, end not included, got {words!r}."
         ) from None
-    return _whole(name, numbers, f"{{range: {words}}}")
+    return whole(name, numbers, f"{{range: {words}}}")
 
 
 def _spaced(name: str, kind: Any, words: Sequence[Any], text: str) -> Spaced:
@@ -153,7 +153,8 @@ def _spaced(name: str, kind: Any, words: Sequence[Any], text: str) -> Spaced:
     return Spaced(first, last, count, kind)
 
 
-def _whole(name: str, numbers: range, text: str) -> range:
+def whole(name: str, numbers: range, text: str) -> range:
+    """Return `numbers`, written as `text`, if there are some and not more than can be counted."""
     if numbers and (count := (numbers[-1] - numbers[0]) // numbers.step + 1) > sys.maxsize:
         raise _too_many(name, count, text)
     _some(name, numbers, text)

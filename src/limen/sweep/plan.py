@@ -245,10 +245,14 @@ def _from_mapping(content: Mapping[str, Any], name: str | None, shared: Mapping[
         found["zip"].append(_zipped(kind, columns))
     if "grid" in content and not content["grid"]:
         raise InputError("grid: expected at least one axis such as `lr: [0.1, 0.2]`, got none. Leave it out.")
+    if not isinstance(called := content.get("name"), str | None):
+        raise InputError(f"name: expected a text, got {called!r}. Put it in quotes.")
     if (count := content.get("replicates")) is not None:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"replicates: expected a whole number of at least 1, got {count!r}.")
-        found["replicates"].append(Axis((kind.REPLICATE,), range(count)))
+        found["replicates"].append(
+            Axis((kind.REPLICATE,), axes.whole("replicates", range(count), str(count)))
+        )
     _check_once(base, found)
     whole: dict[str, Any] = {}
     for key, value in shared.items():
@@ -257,9 +261,7 @@ def _from_mapping(content: Mapping[str, Any], name: str | None, shared: Mapping[
     for key, value in base.items():
         beside = isinstance(whole.get(key), Mapping) and isinstance(value, Mapping)
         whole[key] = {**whole[key], **value} if beside else value
-    return Sweep(
-        kind, whole, tuple(axis for made in found.values() for axis in made), name or content.get("name")
-    )
+    return Sweep(kind, whole, tuple(axis for made in found.values() for axis in made), name or called)
 
 
 def _check_once(base: Mapping[str, Any], found: Mapping[str, Sequence[Axis]]) -> None:
@@ -365,7 +367,7 @@ def expand(sweep: Sweep, *, many: bool = False) -> Plan:
         points.append(Point(label, spec, folder))
     if not points and len({refusal.reason for refusal in refused}) == 1:
         raise InputError(refused[0].reason)
-    counts = " × ".join(f"{len(axis.rows)} {'/'.join(axis.names)}" for axis in sweep.axes)
+    counts = " × ".join(f"{len(axis.rows)} {'/'.join(axis.names)}" for axis in sweep.axes if axis.names)
     title = f"{sweep.kind.COMMAND}: {sweep.count} point{'s' * (sweep.count != 1)}" + (
         f" ({counts})" if counts else ""
     )

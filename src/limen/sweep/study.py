@@ -72,10 +72,12 @@ class Study:
     Attributes:
         folder: where it lies.
         content: of `study.json`.
+        results: the folder of results, from which run folders are named.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any]) -> None:
         self.folder, self.content = folder, content
+        self.results = folder.resolve().parent.parent  # of `.` too
 
     def log(self, event: str, **about: Any) -> None:
         """Append an event; only whoever drives the study may.
@@ -132,7 +134,7 @@ class Study:
         last = {event["run"]: event for event in self.events() if "run" in event}
         try:
             found = [
-                _standing(point, self.folder.parent.parent / point["run"], last.get(point["run"]))
+                _standing(point, self.results / point["run"], last.get(point["run"]))
                 for point in self.content["points"]
             ]
             refused = [Standing(r["label"], REFUSED, r["reason"], None) for r in self.content["refused"]]
@@ -190,7 +192,7 @@ def _write(plan: Plan) -> Study:
 
 def relative(folder: Path, study: Path) -> str:
     """Return a run folder as `study.json` names it: from the folder of results."""
-    return Path(os.path.relpath(folder, study.parent.parent)).as_posix()
+    return Path(os.path.relpath(folder.resolve(), study.resolve().parent.parent)).as_posix()
 
 
 def open_study(folder: Path | str) -> Study:

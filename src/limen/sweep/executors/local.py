@@ -10,7 +10,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -31,6 +32,19 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore Ctrl-C, as a process begun meanwhile then does from its first moment (in the main thread, as Python has it)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Worker:
     """One process, asked over a pipe.
 
@@ -43,7 +57,8 @@ class Worker:
         self.connection, theirs = context.Pipe()
         # not a daemon: the run that it is in ends at a step boundary by itself once this process is gone
         self.process = context.Process(target=_serve, args=(theirs, gpu), name="limen worker")
-        self.process.start()
+        with _deaf():
+            self.process.start()
         theirs.close()  # so that the death of the process ends the pipe
         self.gpu = gpu
         self.job: Job | None = None

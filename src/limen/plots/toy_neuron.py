@@ -52,7 +52,7 @@ def draw(outcome: Outcome) -> Figure:
         arrays["exponent"],
         3 * arrays["exponent_error"],
         color=COLOURS[0],
-        **BARS,
+        **(BARS | {"markersize": 1.6}),
         label="measured, 3σ",
     )
     exponent.plot(
@@ -60,6 +60,7 @@ def draw(outcome: Outcome) -> Figure:
         arrays["exponent_theory"],
         color=COLOURS[1],
         **THEORY,
+        zorder=4,
         label="σ'(0)⟨xy⟩ − ½ηζ²σ'(0)²⟨x²⟩",
     )
     exponent.axhline(0, color="black", linewidth=0.5, zorder=0)

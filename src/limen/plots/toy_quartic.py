@@ -62,10 +62,12 @@ def draw(outcome: Outcome) -> Figure:
         arrays["exponent"],
         3 * arrays["exponent_error"],
         color=COLOURS[0],
-        **BARS,
+        **(BARS | {"markersize": 1.6}),
         label="measured, 3σ",
     )
-    exponent.plot(arrays["zeta"], arrays["exponent_theory"], color=COLOURS[1], **THEORY, label="μ − ζ²/2")
+    exponent.plot(
+        arrays["zeta"], arrays["exponent_theory"], color=COLOURS[1], **THEORY, zorder=4, label="μ − ζ²/2"
+    )
     threshold(exponent, bound, "ζ = √(2μ)")
     exponent.axhline(0, color="black", linewidth=0.5, zorder=0)
     exponent.set(xlabel="noise ζ", ylabel="exponent of |θ| at 0")

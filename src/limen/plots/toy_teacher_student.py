@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from limen.plots.style import COLOURS
 from limen.plots.toy_parts import BARS, DOTS, THEORY, THRESHOLD, Figure, legend, name, panels, shades
@@ -26,7 +27,7 @@ def draw(outcome: Outcome) -> Figure:
         axes.axvline(parameters["drop_at"], **THRESHOLD, label="lr drop")
         settled = arrays[key][:, step >= step[-1] / 20]
         margin = 0.08 * (settled.max() - settled.min())
-        axes.set_ylim(settled.min() - margin, settled.max() + 4 * margin)
+        axes.set_ylim(settled.min() - margin, settled.max() + 6 * margin)
         axes.set(xlabel="step", ylabel=label, xlim=(0, step[-1]))
     legend(loss, columns=3, place="upper right")
     name(loss, f"mean over {parameters['seeds']} seeds, lr {parameters['lr']:g}")
@@ -34,7 +35,7 @@ def draw(outcome: Outcome) -> Figure:
     level = int(np.argmin(np.abs(sigmas - 10)))
     collapse = parameters["collapse_below"][level]
     picked = [
-        int(np.argmin(np.abs(arrays["s"] - s))) for s in (1.2, 0.8, 0.5, 0.3, 1.1 * collapse, 0.5 * collapse)
+        int(np.argmin(np.abs(arrays["s"] - s))) for s in (1.2, 0.8, 0.5, 0.3, 0.6 * collapse, 0.3 * collapse)
     ]
     picked = list(dict.fromkeys(picked))
     for mode, colour in zip(picked, shades(len(picked)), strict=True):
@@ -48,7 +49,7 @@ def draw(outcome: Outcome) -> Figure:
     modes.axvline(parameters["drop_at"], **THRESHOLD)
     modes.set_yscale("log")
     modes.set(xlabel="step", ylabel="ŝ", ylim=(1e-6, 3), xlim=(0, step[-1]))
-    legend(modes, title="s", columns=2, place="lower left")
+    legend(modes, title="s", columns=2, place="lower right")
     name(modes, f"σ = {sigmas[level]:g}: mean (squares), geometric (dots), ŝ(t) (lines)")
 
     end = int(np.flatnonzero(step == parameters["drop_at"])[0])
@@ -82,6 +83,7 @@ def draw(outcome: Outcome) -> Figure:
             label=f"σ = {sigma:g}",
         )
     phase.set_xscale("log")
+    phase.xaxis.set_minor_formatter(NullFormatter())
     phase.set(xlabel="steps before the learning rate drops", ylabel="final test error", ylim=(0, None))
     tail = parameters["steps"] - parameters["drop_at"]
     name(phase, f"test error {tail} steps after the drop, 3σ bars")

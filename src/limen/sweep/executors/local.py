@@ -34,7 +34,7 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Ignore Ctrl-C, as a process begun meanwhile then does from its first moment (in the main thread, as Python has it)."""
+    """Ignore Ctrl-C (in the main thread, as Python has it): a process begun meanwhile does from its first moment."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

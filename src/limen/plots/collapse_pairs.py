@@ -21,18 +21,18 @@ def collapse_pairs(
     """Draw 2‖a−b‖²/(‖a‖²+‖b‖²) of each pair at the end against its exponent, ± its standard error.
 
     Args:
-        pairs: `lr`, `label_noise`, `exponent`, `error` and `ratio` of each.
+        pairs: `inputs`, `label_noise`, `exponent`, `error` and `ratio` of each.
         path: where to write the figure; not written if None.
         apart: the ratio that all began with, a dotted line.
     """
     if path is not None:
         format_of(Path(path))
-    kinds = list(dict.fromkeys((pair["lr"], pair["label_noise"]) for pair in pairs))
+    kinds = list(dict.fromkeys((pair["inputs"], pair["label_noise"]) for pair in pairs))
     with styled():
         figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
         panel = figure.subplots()
-        for (lr, noise), colour in zip(kinds, palette(len(kinds)), strict=True):
-            some = [pair for pair in pairs if (pair["lr"], pair["label_noise"]) == (lr, noise)]
+        for (inputs, noise), colour in zip(kinds, palette(len(kinds)), strict=True):
+            some = [pair for pair in pairs if (pair["inputs"], pair["label_noise"]) == (inputs, noise)]
             panel.errorbar(
                 [pair["exponent"] for pair in some],
                 [max(pair["ratio"], FLOOR) for pair in some],
@@ -42,7 +42,7 @@ def collapse_pairs(
                 marker="o",
                 markersize=3,
                 elinewidth=0.6,
-                label=f"lr {lr:g}, label noise {noise:g}",
+                label=f"{inputs} inputs, noise {noise:g}",
             )
         panel.set_yscale("log")
         panel.axhline(apart, color=GREY, linestyle=":", linewidth=1.0, zorder=1)

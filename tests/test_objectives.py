@@ -105,6 +105,44 @@ def test_second_and_third_derivatives_by_finite_differences(net: str, loss: str)
     assert relative((ahead.hvp(u) - behind.hvp(u)) / (2 * eps), here) < 1e-4
 
 
+NATIVE = {
+    "batch": (nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 2)),
+    "layer": (nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 2)),
+    "layer, no bias": (nn.Linear(4, 6), nn.LayerNorm(6, bias=False), nn.Tanh(), nn.Linear(6, 2)),
+    "group": (
+        nn.Unflatten(1, (1, 2, 2)),
+        nn.Conv2d(1, 4, 2, padding=1),
+        nn.GroupNorm(2, 4),
+        nn.Tanh(),
+        nn.Flatten(),
+    ),
+    "instance": (
+        *(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 4, 2, padding=1), nn.InstanceNorm2d(4, affine=True)),
+        *(nn.Tanh(), nn.Flatten()),
+    ),
+    "one norm twice": (
+        nn.Linear(4, 4),
+        shared := nn.LayerNorm(4),
+        nn.Tanh(),
+        nn.Linear(4, 4),
+        shared,
+        nn.Tanh(),
+    ),
+}
+
+
+@pytest.mark.parametrize("norm", NATIVE)
+def test_third_derivatives_through_norm_layers_of_torch(norm: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    net = nn.Sequential(*NATIVE[norm]).double()
+    x = torch.randn(9, 4, generator=generator, dtype=torch.float64)
+    made = Supervised(net, x, torch.sin(net(x)).detach(), "mse")
+    draws = 0.3 * torch.randn(3, made.dim, generator=generator, dtype=torch.float64)
+    w, (u, v), eps = made.start() + draws[0], draws[1:], 1e-5
+    ahead, behind = made.point(w + eps * v), made.point(w - eps * v)
+    assert relative((ahead.hvp(u) - behind.hvp(u)) / (2 * eps), made.point(w).d3(u, v)) < 1e-6
+
+
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm().clamp(min=1e-6))
 

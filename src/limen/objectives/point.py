@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -85,7 +85,7 @@ class SupervisedPoint(Point):
         out = torch.zeros_like(self.w)
         us, vs = (list(self.objective.unflatten(x).values()) for x in (u, v))
         for chunk in self.chunks(self.n):
-            made = self.graph(chunk)
+            made = self.graph(chunk, thrice=True)
             products = _products(made, vs, create_graph=True)
             form = sum((a * b).sum() for a, b in zip(us, products, strict=True))
             if isinstance(form, Tensor) and form.requires_grad:
@@ -99,10 +99,10 @@ class SupervisedPoint(Point):
             yield slice(first, min(first + size, stop))
 
     @torch.enable_grad()  # a caller's own loop may well sit under no_grad
-    def graph(self, chunk: slice) -> ChunkGraph:
-        """Evaluate one chunk with a gradient that can be differentiated again."""
+    def graph(self, chunk: slice, *, thrice: bool = False) -> ChunkGraph:
+        """Evaluate one chunk with a gradient that can be differentiated again, or twice more."""
         leaves = self._leaves()
-        outputs, loss = self._forward(leaves, chunk)
+        outputs, loss = self._forward(leaves, chunk, self.objective.exact_module if thrice else None)
         grads = _gradients(loss, leaves, create_graph=True)
         return ChunkGraph(leaves, grads, loss.detach(), outputs.detach())
 
@@ -131,13 +131,15 @@ class SupervisedPoint(Point):
     def _leaves(self) -> list[Tensor]:
         return [x.detach().requires_grad_() for x in self.objective.unflatten(self.w).values()]
 
-    def _forward(self, leaves: list[Tensor], chunk: slice) -> tuple[Tensor, Tensor]:
-        """Return the outputs on a chunk and its share of the mean loss."""
+    def _forward(
+        self, leaves: list[Tensor], chunk: slice, module: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs on a chunk and its share of the mean loss; of another module where one is given."""
         objective = self.objective
         parameters = dict(zip(objective.names, leaves, strict=True))
         # the fused attention kernels have no second derivative
         with sdpa_kernel(SDPBackend.MATH):
-            outputs = functional_call(objective.module, parameters, (self.inputs[chunk],))
+            outputs = functional_call(module or objective.module, parameters, (self.inputs[chunk],))
         return outputs, objective.loss.total(outputs, self.targets[chunk]) / self.n
 
     def _have(self, need: Need) -> None:

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from limen.digest import digest
 from limen.errors import InputError
+from limen.objectives.exact_norms import exact
 from limen.objectives.losses import Loss, PerExample, prepare
 from limen.objectives.memory import free_memory, graph_bytes
 from limen.objectives.point import SupervisedPoint
@@ -249,6 +250,11 @@ class Supervised(Objective):
         low, high = saved(few), saved(more)
         each = (high - low) / max(1, more - few)
         return low - each * few, each
+
+    @functools.cached_property
+    def exact_module(self) -> nn.Module:
+        """The network with norm layers whose third derivatives are right."""
+        return exact(self.module)
 
     @property
     def _chunk_graph_bytes(self) -> int:

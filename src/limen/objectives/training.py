@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from limen.digest import digest
 from limen.errors import InputError
 from limen.models import _norm
+from limen.objectives.exact_norms import exact, replace_modules
 from limen.objectives.losses import BatchLoss, PerExample, of_batches, prepare, smoothed
 from limen.objectives.ranks import Ranks
 from limen.objectives.shared_norm import SharedNorm
@@ -277,11 +278,10 @@ class _Mode(Network):
         return other
 
     def exact(self) -> _Mode:
-        """Return the same with BatchNorm in primitive operations."""
+        """Return the same with norm layers in primitive operations."""
         other = copy.copy(self)
-        other.module = _replace_norms(
-            copy.deepcopy(self.module), lambda norm: SharedNorm.of(norm, self.ranks)
-        )
+        shared = _replace_norms(copy.deepcopy(self.module), lambda norm: SharedNorm.of(norm, self.ranks))
+        other.module = exact(shared)
         return other
 
     def outputs(
@@ -313,11 +313,7 @@ def _running(norm: _BatchNorm) -> _BatchNorm:
 
 def _replace_norms(module: nn.Module, by: Callable[[_BatchNorm], _BatchNorm]) -> nn.Module:
     """Put `by(norm)` in the place of every BatchNorm in `module`."""
-    for parent in list(module.modules()):
-        for name, part in list(parent.named_children()):
-            if isinstance(part, _BatchNorm):
-                setattr(parent, name, by(part))
-    return module
+    return replace_modules(module, lambda part: by(part) if isinstance(part, _BatchNorm) else part)
 
 
 def _output_shape(module: nn.Module, inputs: Tensor) -> tuple[int, ...]:

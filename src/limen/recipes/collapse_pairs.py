@@ -1,7 +1,7 @@
 """Does the sign of the Lyapunov exponent say which pairs of neurons merge?
 
-Plants 12 pairs of equal neurons in a network x → tanh → y with 24 hidden neurons and no biases, on 64 points y = sin 2x₁,
-and trains it on that set for 500 steps, with 8 points and fresh Gaussian label noise at each step. Takes the Lyapunov
+Plants 12 pairs of equal neurons in a network with 24 tanh units and no biases, on 64 points y = sin 2x₁, and trains it
+on that set for 500 steps, with 8 points and fresh Gaussian label noise at each step. Takes the Lyapunov
 exponent normal to each pair's permutation set along the next 3,000 steps. Then moves every pair apart, to .01 in
 2‖a−b‖²/(‖a‖²+‖b‖²), and trains as long on minibatches and noise of another seed. A pair has merged where this ratio
 has fallen by more than √10, and parted where it has grown by more than that. Four kinds of training, 48 pairs: with one
@@ -127,12 +127,11 @@ def follow(kind: Kind, *, seed: int = 0, steps: int = STEPS, burn_in: int = BURN
     def normal(*shape: int, name: str) -> Tensor:
         return torch.randn(shape, generator=generator(seed, f"pairs/{name}"), dtype=torch.float64)
 
-    net = nn.Sequential(
-        nn.Linear(kind.inputs, HIDDEN, bias=False), nn.Tanh(), nn.Linear(HIDDEN, 1, bias=False)
-    ).double()
+    below, above = (nn.Linear(*sizes, bias=False) for sizes in ((kind.inputs, HIDDEN), (HIDDEN, 1)))
+    net = nn.Sequential(below, nn.Tanh(), above).double()
     with torch.no_grad():
-        net[0].weight.copy_(normal(HIDDEN, kind.inputs, name="in") / kind.inputs**0.5)
-        net[2].weight.copy_(normal(1, HIDDEN, name="out") / HIDDEN**0.5)
+        below.weight.copy_(normal(HIDDEN, kind.inputs, name="in") / kind.inputs**0.5)
+        above.weight.copy_(normal(1, HIDDEN, name="out") / HIDDEN**0.5)
     x = normal(POINTS, kind.inputs, name="x")
     (group,) = neuron_groups(net, x)
     pairs = [(first, first + 1) for first in range(0, HIDDEN, 2)]

@@ -69,7 +69,7 @@ def well(levels: int = 32, steps: int = 2000) -> None:
     for zeta, (a, da), (b, db) in zip((0.5, 1.0, 1.5), *moments, strict=True):
         apart = abs(a - b) / math.hypot(da, db)
         print(
-            f"    E[theta^2] at zeta {zeta}: {a:.4f} ± {da:.4f}, in float32 {b:.4f} ± {db:.4f}: {apart:.1f} errors apart"
+            f"    E[theta^2] at zeta {zeta}: {a:.4f} ± {da:.4f}, in float32 {b:.4f} ± {db:.4f}: {apart:.1f} errors"
         )
 
 
@@ -114,7 +114,7 @@ def one_neuron(steps: int = 1000, levels: int = 8) -> None:
     report("neuron, m = 32, float32", 10, loop, ours(torch.float32))
 
 
-def students(steps: int = 400) -> None:
+def students(steps: int = 1000) -> None:
     """Diagonal teacher and student: torch in float32, one seed and one noise at a time, recorded every 10 steps."""
     given = teacher_student.problem(0, 1024, 64, np.linspace(0.5, 1, 8).tolist(), 0.5)
     s = given.s.float()
@@ -126,11 +126,11 @@ def students(steps: int = 400) -> None:
         torch.randn(1024, 64),
     )
 
-    def loop() -> int:
+    def loop(record: int = 10) -> int:
         u, v = torch.ones(64), torch.ones(64)
         kept = []
         for step in range(steps):
-            if step % 10 == 0:
+            if step % record == 0:
                 student = left @ torch.diag(v) @ torch.diag(u) @ right
                 said = x @ left @ torch.diag(v) @ torch.diag(u) @ right
                 kept += [0.5 * (said - y).square().sum().item(), (student - w).square().mean().item()]
@@ -153,10 +153,11 @@ def students(steps: int = 400) -> None:
         return work
 
     def train(count: int, dtype: str) -> None:
-        teacher_student.run(steps=count + 1, drop_at=count, phases=(), record=10, dtype=dtype, threads=1)
+        teacher_student.run(steps=count + 1, drop_at=count, phases=(), record=250, dtype=dtype, threads=1)
 
     for dtype in ("float64", "float32"):
         report(f"teacher-student, a seed and noise, {dtype}", 200, loop, ours(dtype))
+    report("    the loop without its records, float64", 0, lambda: loop(steps), ours("float64"))
 
 
 def timed(work: Callable[[], object]) -> float:

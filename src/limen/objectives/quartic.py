@@ -25,6 +25,8 @@ class Quartic(Diffusing):
     def __init__(self, mu: float, zeta: Tensor | float, dtype: torch.dtype = torch.float64) -> None:
         super().__init__(1, dtype)
         self.mu, self.zeta = mu, torch.as_tensor(zeta, dtype=dtype)
+        self._level = self.zeta[..., 0] if self.zeta.ndim else self.zeta
+        self._scaled = 0.0, self._level  # h, and √hζ: kept from step to step
         self.parameters = {"mu": mu, "zeta": self.zeta.tolist()}
 
     def value(self, w: Tensor) -> Tensor:
@@ -43,6 +45,8 @@ class Quartic(Diffusing):
     def euler_(self, w: Tensor, xi: Tensor, h: float) -> None:
         """Take the step as θ ← θ(1 + hμ − hθ² + √hζξ): four passes over memory."""
         theta, growth = w[..., 0], xi[..., 0]
-        growth.mul_(self.zeta[..., 0] * math.sqrt(h) if self.zeta.ndim else self.zeta * math.sqrt(h))
+        if self._scaled[0] != h:
+            self._scaled = h, self._level * math.sqrt(h)
+        growth.mul_(self._scaled[1])
         growth.addcmul_(theta, theta, value=-h).add_(1 + h * self.mu)
         theta.mul_(growth)

@@ -116,6 +116,6 @@ def draw_general(outcome: Outcome) -> Figure:
     )
     singular.axvline(len(arrays["teacher"]) + 0.5, **THRESHOLD, label="rank of the teacher")
     singular.set_yscale("log")
-    singular.set(xlabel="rank", ylabel="singular value of VU at the end")
+    singular.set(xlabel="rank", ylabel="singular values of VU")
     legend(singular)
     return figure

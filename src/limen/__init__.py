@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from limen.objectives import Quadratic as Quadratic
     from limen.objectives import Supervised as Supervised
     from limen.objectives import Training as Training
-    from limen.plots import curves as curves
+    from limen.plots.curves import curves as curves
     from limen.probes import Eigs as Eigs
     from limen.probes import Iterates as Iterates
     from limen.probes import SharpnessTracker as SharpnessTracker

@@ -59,7 +59,16 @@ def collapse_grid(
     return figure
 
 
-def _draw(panel: Axes, rows: Rows, axis: str, levels: Sequence[float], quantity: str, control: Rows) -> None:
+def _draw(
+    panel: Axes,
+    rows: Rows,
+    axis: str,
+    levels: Sequence[float],
+    quantity: str,
+    control: Rows,
+    *,
+    named: bool,
+) -> None:
     colour, other = palette(2)
     places = np.arange(len(levels))
     means, spreads = [], []

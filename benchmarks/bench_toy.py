@@ -105,6 +105,7 @@ def one_neuron(steps: int = 1000, levels: int = 8) -> None:
                 seed=0,
                 name="bench",
                 threads=1,
+                together=neuron.TOGETHER,
             )
             return levels * PATHS * steps
 

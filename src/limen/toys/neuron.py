@@ -22,8 +22,8 @@ from limen.toys.paths import follow
 DEAD = 0.01
 """A neuron has collapsed where ‖w‖ is below this."""
 
-GROUP = 8
-"""Noise levels at a time: a step has a dozen intermediate results, which must stay in cache."""
+TOGETHER = 8000
+"""Paths that advance as one tensor: a step has a dozen intermediate results, which must stay in cache."""
 
 SMALL, EXPONENT_TIME = 1e-60, 10.0
 """Where exponents are measured from, and over how long."""
@@ -123,7 +123,7 @@ def run(
             seed=seed,
             name=f"neuron/{name}",
             threads=threads,
-            group=GROUP,
+            together=TOGETHER,
             tell=lambda fraction: tell(share * fraction),
         )
         if not bool(torch.isfinite(states).all()):

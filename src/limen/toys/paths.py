@@ -15,8 +15,8 @@ from limen.objectives.analytic import Diffusing
 from limen.toys.normals import Normals
 from limen.toys.parallel import Tell, silent, spread
 
-GROUP = 32
-"""Noise levels that advance as one tensor in float64, at most; in float32 twice as many take the same memory."""
+TOGETHER = 32_000
+"""Paths of all levels that advance as one tensor in float64, about; in float32 twice as many take the same memory."""
 
 BLOCK = 1 << 18
 """Bytes of normal numbers drawn at once for one level."""
@@ -32,6 +32,7 @@ def follow(
     seed: int,
     name: str,
     threads: int | None = None,
+    together: int = TOGETHER,
     group: int | None = None,
     tell: Tell = silent,
 ) -> Tensor:
@@ -49,12 +50,13 @@ def follow(
         seed: of all draws.
         name: of the stream of noise.
         threads: how many groups at once (all cores if None).
-        group: levels that advance together (None: as even as `GROUP` allows).
+        together: paths that advance as one tensor, about: its intermediate results must stay in a core's cache.
+        group: levels that advance as one tensor, in place of `together`.
         tell: hears of progress.
     """
     if group is None:
-        most = GROUP * 8 // levels.element_size()
-        group = math.ceil(len(levels) / math.ceil(len(levels) / most))
+        most = max(1, together * 8 // levels.element_size() // len(start(0)))
+        group = math.ceil(len(levels) / math.ceil(len(levels) / most))  # as even as that allows
     starts = range(0, len(levels), group)
     weight = 1 / len(starts)
 

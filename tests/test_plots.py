@@ -348,6 +348,20 @@ def test_the_distance_of_a_diverged_run_is_seen(every):
         assert low > 1e-3  # a margin for what is seen, not for a hundred decades
 
 
+def test_training_is_named_by_its_kinds_and_its_rate():
+    words = [
+        {
+            "train_data": {"digits": {"sigma": noise}},
+            "model": {"fc-relu": {}},
+            "optimizer": {"sgd": {"lr": 0.1}},
+        }
+        for noise in (0.0, 0.4)
+    ]
+    runs = [run(spec=given | {"command": "train", "seed": 3}) for given in words]
+    assert title(runs) == "digits, fc-relu, sgd, lr=0.1, seed 3"
+    assert labels(runs) == ["train_data.digits.sigma=0.0", "train_data.digits.sigma=0.4"]
+
+
 def test_a_crossing_beyond_the_axis_has_neither_line_nor_label():
     made = tracked(run(lr=0.1))
     late = analysis.recorded(made, "flow")

@@ -76,15 +76,20 @@ def _words(run: Run) -> tuple[dict[str, Any], set[str]]:
 
 
 def flatten(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted keys, lists as JSON.
+    """Return nested mappings as one with dotted keys, lists as JSON; `{kind: fields}` names its kind as well.
 
     >>> flatten({"lr": 0.1, "model": {"width": 3, "shape": [1, 2]}})
     {'lr': 0.1, 'model.width': 3, 'model.shape': '[1, 2]'}
+    >>> flatten({"optimizer": {"sgd": {"lr": 0.1}}})
+    {'optimizer': 'sgd', 'optimizer.sgd.lr': 0.1}
     """
     flat: dict[str, Any] = {}
     for key, value in spec.items():
         match value:
             case Mapping():
+                match list(value.items()):
+                    case [(kind, Mapping())]:
+                        flat[f"{prefix}{key}"] = kind
                 flat |= flatten(value, f"{prefix}{key}.")
             case list():
                 flat[f"{prefix}{key}"] = json.dumps(value)

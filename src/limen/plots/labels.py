@@ -11,7 +11,7 @@ from limen.analysis import Readable
 from limen.analysis.readable import is_flow
 from limen.catalogue.row import flatten
 
-SPEAKING = ("dataset", "arch", "loss", "opt", "dynamics")
+SPEAKING = ("dataset", "train_data", "arch", "model", "loss", "opt", "optimizer", "dynamics")
 """Keys whose values need no name before them."""
 
 TITLE = (*SPEAKING, "lr", "tick", "beta", "seed")
@@ -62,7 +62,12 @@ def labels(runs: Sequence[Readable]) -> list[str]:
 def title(runs: Sequence[Readable]) -> str:
     """Return what all specs share of the words that matter, or an empty string."""
     specs = [words(run) for run in runs]
-    shared = [key for key in TITLE if all(key in spec for spec in specs) and not _differs(key, specs)]
+    rate = [key for key in specs[0] if key.startswith("optimizer.") and key.endswith(".lr")]
+    shared = [
+        key
+        for key in (*TITLE[:-1], *rate, TITLE[-1])
+        if all(key in spec for spec in specs) and not _differs(key, specs)
+    ]
     return ", ".join(_word(key, specs[0][key]) for key in shared if specs[0][key] is not None)
 
 
@@ -109,7 +114,8 @@ def _join(keys: Sequence[str], spec: Mapping[str, Any]) -> str:
 def _word(key: str, value: Any) -> str:
     if key in SPEAKING:
         return str(value)
-    return f"{key} {value}" if key == "seed" else f"{key}={value}"
+    short = key.rpartition(".")[2] if key.startswith("optimizer.") else key
+    return f"{key} {value}" if key == "seed" else f"{short}={value}"
 
 
 def _folders(folders: Sequence[Path]) -> list[str]:

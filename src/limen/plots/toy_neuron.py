@@ -36,7 +36,7 @@ def draw(outcome: Outcome) -> Figure:
             alpha=0.6,
             label=f"η = {eta:.3g}",
         )
-    plane.set(xlabel="w₁", ylabel="w₂", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+    plane.set(xlabel="w₁", ylabel="w₂", xlim=(-3.5, 3.5), ylim=(-3.5, 3.5))
     legend(plane, place="upper left")
     name(plane, f"loss (contours), end points at t = {arrays['time'][-1]:g}")
 

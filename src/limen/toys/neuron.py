@@ -140,7 +140,7 @@ def run(
     drift = slope * products
     strength = zeta * slope * np.sqrt(eta * squares)
     shown = sorted({int(np.abs(eta - factor * threshold).argmin()) for factor in (0.5, 1.0, 1.5)})
-    line = torch.linspace(-2.5, 2.5, 121, dtype=torch.float64)
+    line = torch.linspace(-3.5, 3.5, 141, dtype=torch.float64)
     arrays = {
         "eta": eta,
         "time": dt * np.asarray(steps, dtype=float),

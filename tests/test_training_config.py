@@ -125,10 +125,21 @@ def test_the_name_depends_on_what_is_computed(path, value):
         ("schedulers.multistep_with_warmup.gamma", 0.1),
         ("algorithms", None),
         ("scale_schedule_ratio", 1),
+        ("max_duration", "0600ba"),
+        ("eval_interval", "050ba"),
+        ("schedulers.multistep_with_warmup.milestones", ["0600ba"]),
+        ("callbacks.checkpoint_saver.save_interval", "0200ba"),
+        ("model.cnn-relu.loss_name", "ce"),
     ],
 )
 def test_what_is_said_otherwise_or_besides_has_the_same_name(path, value):
     assert name((path, value)) == name()
+
+
+def test_a_constant_rate_is_what_there_is_without_a_schedule():
+    assert name(("schedulers", {"constant": {}})) == name(("schedulers", None))
+    assert name(("schedulers", {"constant": {"alpha": 1}})) == name(("schedulers", None))
+    assert name(("schedulers", {"constant": {"alpha": 0.5}})) != name(("schedulers", None))
 
 
 def test_finetuning_has_a_name_of_its_own_that_knows_its_experiment():
@@ -160,6 +171,16 @@ def test_times():
         60,
     ]
     assert [scaled(text, 0.5) for text in ("7ba", "3ep", "0.5dur")] == ["3ba", "1ep", "0.5dur"]
+
+
+@pytest.mark.parametrize("total", [100, 1000, 3_000_000])
+def test_a_share_in_decimals_is_the_whole_number_that_it_is(total):
+    for percent in range(1, 300):
+        expected = percent * total // 100
+        assert scaled(f"{total}ba", percent / 100) == f"{expected}ba"
+        assert in_steps(f"{percent / 100}dur", 7, total) == expected
+    assert scaled("3ba", 1 / 3) == "1ba"  # no decimals of a third say it exactly
+    assert scaled("100ba", 0.2999) == "29ba"
 
 
 def test_the_tables_of_schedules_agree_with_the_schedules():
@@ -247,6 +268,15 @@ REFUSED = {
         "train_batch_size: expected a whole number of at least 1, got 0",
     ),
     "no time": ([("max_duration", 1000)], "max_duration: expected a time such as 1000ba", "got 1000"),
+    "no batch": ([("max_duration", "0ba")], "max_duration: expected a time", "at least 1, got '0ba'"),
+    "never evaluated": ([("eval_interval", "0ep")], "eval_interval: expected a time", "at least 1"),
+    "never kept": ([("save_interval", "00ba")], "save_interval: expected a time", "at least 1"),
+    "never saved": (
+        [("callbacks.checkpoint_saver.save_interval", "0ba")],
+        "callbacks.checkpoint_saver.save_interval: expected a time",
+        "at least 1",
+    ),
+    "a key of finetune": ([("load_batch", 20)], "load_batch: expected only by `limen finetune`"),
     "no time either": (
         [("schedulers.multistep_with_warmup.t_warmup", "soon")],
         "t_warmup: expected a time",
@@ -329,6 +359,19 @@ def test_bad_yaml_is_refused_where_it_is_bad(limen, text, fragment):
     assert "c.yaml" in err
     assert fragment in err
     assert not Path("hurt").exists()
+
+
+def test_digits_after_a_zero_are_read_as_they_are_written(limen):
+    text = (CONFIGS / "digits_cnn_finetune.yaml").read_text()
+    assert "exp_hash:\nload_batch: 400\n" in text
+    said = text.replace("exp_hash:", "exp_hash: 0123456701234567").replace(" 400\n", " 0400\n")
+    Path("c.yaml").write_text(said)
+    status, _, err = limen("finetune", "-f", "c.yaml")
+    assert status == 2
+    assert "exps/0123456701234567/replicate_0/checkpoints/state_400ba.pt" in err
+    words = ["--exp_hash", "0123456701234567", "--load_batch", "400ba"]
+    expected = limen("finetune", "-f", CONFIGS / "digits_cnn_finetune.yaml", *words, "--get_name")
+    assert limen("finetune", "-f", "c.yaml", "--get_name") == expected
 
 
 def test_a_file_that_is_not_there_is_named(limen):

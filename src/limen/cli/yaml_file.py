@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from limen.errors import InputError
 
 MERGE = "tag:yaml.org,2002:merge"
+OCTAL = re.compile(r"[-+]?0[0-9]+")
+"""A number of base 8 in YAML 1.1, and by intent a hash or a number of base 10."""
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -29,13 +32,17 @@ def mapping(path: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Plain data only, and no key twice."""
+        """Plain data only, no key twice, and digits after a 0 as they are written: 020 is no 16."""
+
+        def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+            return node.value if OCTAL.fullmatch(node.value) else super().construct_yaml_int(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
             _refuse_twins(path, keys)
             return super().construct_mapping(node, deep)
 
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

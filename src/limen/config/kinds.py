@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Interval
 
 from limen import registry
 from limen.config.base import FieldError
-from limen.config.times import ABSOLUTE, TIME, read_list
+from limen.config.times import ABSOLUTE, TIME, read_absolute, read_list, read_time
 from limen.errors import InputError, nearest
 from limen.registry.values import Mismatch, read
 
@@ -51,9 +51,9 @@ class Field:
 Fields = Mapping[str, Field]
 
 MILESTONES = Field(list, reader=read_list)
-WARMUP = Field(TIME)
+WARMUP = Field(TIME, reader=read_time)
 SCALE_WARMUP = Field(bool, False)
-T_MAX = Field(TIME, "1dur")
+T_MAX = Field(TIME, "1dur", read_time)
 ALPHA_I, ALPHA_F, GAMMA = Field(NOT_NEGATIVE, 1.0), Field(NOT_NEGATIVE, 0.0), Field(NOT_NEGATIVE, 0.1)
 SCHEDULERS: Mapping[str, Fields] = {
     "constant": {"alpha": Field(NOT_NEGATIVE, 1.0)},
@@ -79,7 +79,11 @@ SCHEDULERS: Mapping[str, Fields] = {
         "alpha_f": ALPHA_F,
         "scale_warmup": SCALE_WARMUP,
     },
-    "cosine_warmrestart": {"t_0": Field(TIME), "t_mult": Field(Annotated[int, Ge(1)], 1), "alpha_f": ALPHA_F},
+    "cosine_warmrestart": {
+        "t_0": Field(TIME, reader=read_time),
+        "t_mult": Field(Annotated[int, Ge(1)], 1),
+        "alpha_f": ALPHA_F,
+    },
 }
 ALGORITHMS: Mapping[str, Fields] = {
     "channels_last": {},
@@ -87,13 +91,16 @@ ALGORITHMS: Mapping[str, Fields] = {
     "mixup": {"alpha": Field(POSITIVE, 0.2)},
     "cutmix": {"alpha": Field(POSITIVE, 1.0)},
     "cutout": {"length": Field(PROBABILITY, 0.5)},
-    "ema": {"half_life": Field(TIME, "1000ba")},
-    "swa": {"swa_start": Field(TIME, "0.7dur"), "update_interval": Field(ABSOLUTE, "1ep")},
+    "ema": {"half_life": Field(TIME, "1000ba", read_time)},
+    "swa": {
+        "swa_start": Field(TIME, "0.7dur", read_time),
+        "update_interval": Field(ABSOLUTE, "1ep", read_absolute),
+    },
     "sam": {"rho": Field(POSITIVE, 0.05)},
 }
 CALLBACKS: Mapping[str, Fields] = {
     "lr_monitor": {},
-    "checkpoint_saver": {"save_interval": Field(ABSOLUTE, "1ep")},
+    "checkpoint_saver": {"save_interval": Field(ABSOLUTE, "1ep", read_absolute)},
     "grad_monitor": {"log_layer_grad_norms": Field(bool, False)},
     "speed_monitor": {"window_size": Field(Annotated[int, Ge(1)], 100)},
 }

@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Interval, doc
 from limen import registry
 from limen.config import kinds
 from limen.config.base import Built, FieldError, Spec
-from limen.config.times import ABSOLUTE, in_steps, scaled
+from limen.config.times import ABSOLUTE, in_steps, scaled, usual
 from limen.errors import InputError, nearest
 from limen.registry.values import Rule
 
@@ -51,6 +51,8 @@ class TrainSpec(Spec):
 
     COMMAND: ClassVar[str] = "train"
     REPLICATE: ClassVar[str] = "replicate"
+    OTHERS: ClassVar[Mapping[str, str]] = dict.fromkeys(("exp_hash", "load_batch"), "finetune")
+    """Keys of another command, and which."""
     KINDS: ClassVar[tuple[str, ...]] = (
         *("model", "train_data", "eval_data", "optimizer", "schedulers"),
         *("algorithms", "callbacks", "loggers", "probes"),
@@ -106,6 +108,12 @@ class TrainSpec(Spec):
                 raise FieldError(key, f"{key} is not supported: {kinds.UNSUPPORTED[key]}.")
             if "ffcv" in key.lower():
                 raise FieldError(key, f"{key} is not supported: {kinds.FFCV}.")
+            if key in cls.OTHERS:
+                raise FieldError(
+                    key,
+                    f"{key}: expected only by `limen {cls.OTHERS[key]}`, got it in `limen {cls.COMMAND}`. "
+                    f"Use `limen {cls.OTHERS[key]} -f FILE`, or leave it out.",
+                )
         out = {key: value for key, value in given.items() if value is not None}
         for key in (*cls.KINDS, "dataloader"):
             if key in out and not (key == "dataloader" and isinstance(out[key], Mapping)):
@@ -146,6 +154,9 @@ class TrainSpec(Spec):
     def with_types(self) -> Self:
         """Return the spec with all fields as what their kinds say they are."""
         changes: dict[str, Any] = dict(self._typed)
+        for name in ("max_duration", "eval_interval", "save_interval"):
+            if (text := getattr(self, name)) is not None:
+                changes[name] = usual(text)
         return dataclasses.replace(self, **changes)
 
     def _listed(self, path: str, known: Mapping[str, kinds.Fields], *, single: bool = False) -> KIND:
@@ -169,6 +180,8 @@ class TrainSpec(Spec):
             self._find("model", "models", kind)
         mine = kinds.typed(path, own, {name: value for name, value in given.items() if name in own})
         rest = {name: value for name, value in given.items() if name not in own}
+        if mine.get("loss_name") == "ce":
+            mine["loss_name"] = "soft_cross_entropy"  # two words for one loss
         return {kind: mine | kinds.plug_in(path, "models", kind, rest)}
 
     @staticmethod
@@ -256,7 +269,7 @@ class TrainSpec(Spec):
             if plug and not (plug == "data" and kind in kinds.IMAGE_SETS):
                 rest = registry.without_defaults(plug, kind, rest)
             out[kind] = {name: value for name, value in told.items() if name in own} | rest
-        return out
+        return {} if key == "schedulers" and out == {"constant": {}} else out
 
     def folder(self) -> Path:
         """Return `<root>/<hash>/replicate_<r>`."""
@@ -295,6 +308,7 @@ class FinetuneSpec(TrainSpec):
     """Go on from the weights of an experiment with a fresh optimizer."""
 
     COMMAND: ClassVar[str] = "finetune"
+    OTHERS: ClassVar[Mapping[str, str]] = {}
 
     exp_hash: Annotated[
         str | None, doc("The experiment whose weights to take (`limen train -f FILE --get_name`).")
@@ -311,7 +325,8 @@ class FinetuneSpec(TrainSpec):
         out = super().usual(given)
         words = {key: str(out[key]) for key in ("load_batch", "exp_hash") if isinstance(out.get(key), int)}
         if isinstance(text := {**out, **words}.get("load_batch"), str):
-            words["load_batch"] = text.removesuffix("ba")
+            count = text.removesuffix("ba")
+            words["load_batch"] = str(int(count)) if count.isdecimal() else count
         return out | words
 
     def start_from(self) -> Path:
@@ -323,7 +338,8 @@ class FinetuneSpec(TrainSpec):
         if self.exp_hash is None:
             raise FieldError(
                 "exp_hash",
-                "exp_hash: expected the name of an experiment (`limen train -f FILE --get_name` prints it), got none.",
+                "exp_hash: expected the name of an experiment (`limen train -f FILE --get_name` prints it), got none. "
+                "To begin with fresh weights use `limen train`.",
             )
         if self.load_batch is None:
             raise FieldError(

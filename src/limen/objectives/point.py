@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from limen.types import LinearOperator, Need, Point
+from limen.objectives.evaluated import EvaluatedPoint, products
+from limen.types import LinearOperator, Need
 
 if TYPE_CHECKING:
     from limen.objectives.supervised import Supervised
@@ -41,7 +42,7 @@ class ChunkGraph:
     outputs: Tensor
 
 
-class SupervisedPoint(Point):
+class SupervisedPoint(EvaluatedPoint):
     """One place on the landscape of a `Supervised`; see `Point`."""
 
     def __init__(self, objective: Supervised, w: Tensor, inputs: Tensor, targets: Tensor, need: Need) -> None:
@@ -49,31 +50,6 @@ class SupervisedPoint(Point):
         self.w, self.inputs, self.targets, self.need = w, inputs, targets, need
         self.n = len(inputs)
         self._kept: dict[tuple[int, int], ChunkGraph] = {}
-        self._known = Need.NOTHING
-
-    @property
-    def loss(self) -> Tensor:
-        """The mean loss, 0-dim."""
-        self._have(Need.LOSS)
-        return self._loss
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Fraction of examples classified correctly; nan where the loss does not define it."""
-        self._have(Need.LOSS)
-        return self._correct / self.n
-
-    @property
-    def grad(self) -> Tensor:
-        """The gradient of the mean loss (p,)."""
-        self._have(Need.GRAD)
-        return self._grad
-
-    @property
-    def predictions(self) -> Tensor:
-        """The network's outputs on the data (n, …)."""
-        self._have(Need.PREDICTIONS)
-        return self._predictions
 
     def curvature(self, subset: int | None = None) -> LinearOperator:
         """Return the Hessian of the mean loss over the first `subset` examples (all if None or more)."""
@@ -86,8 +62,8 @@ class SupervisedPoint(Point):
         us, vs = (list(self.objective.unflatten(x).values()) for x in (u, v))
         for chunk in self.chunks(self.n):
             made = self.graph(chunk, thrice=True)
-            products = _products(made, vs, create_graph=True)
-            form = sum((a * b).sum() for a, b in zip(us, products, strict=True))
+            turned = products(made, vs, create_graph=True)
+            form = sum((a * b).sum() for a, b in zip(us, turned, strict=True))
             if isinstance(form, Tensor) and form.requires_grad:
                 self.add_to(out, _gradients(form, made.leaves))
         return out
@@ -142,15 +118,11 @@ class SupervisedPoint(Point):
             outputs = functional_call(module or objective.module, parameters, (self.inputs[chunk],))
         return outputs, objective.loss.total(outputs, self.targets[chunk]) / self.n
 
-    def _have(self, need: Need) -> None:
-        if need not in self._known:
-            self._evaluate(self.need | need | Need.LOSS)
-
     def _evaluate(self, need: Need) -> None:
         """Make one pass over the data for all that was declared and is now asked."""
         whole = self.inputs is self.objective.inputs and need == TRACED
         if whole and (fast := self.objective.fast_pass(self.w)) is not None:
-            self._loss, self._correct, self._grad = fast(self.w)
+            self._loss, self._hits, self._grad = fast(self.w)
             self._known |= need
             return
         w, correct = self.w, self.objective.loss.correct
@@ -174,9 +146,7 @@ class SupervisedPoint(Point):
             if Need.PREDICTIONS in need:
                 outputs_kept.append(outputs.detach())
         self._loss = torch.stack(losses).sum()
-        self._correct = (
-            torch.stack(hits).sum().to(w.dtype) if hits else torch.full_like(self._loss, torch.nan)
-        )
+        self._hits = torch.stack(hits).sum().to(w.dtype) if hits else torch.full_like(self._loss, torch.nan)
         if grad is not None:
             self._grad = grad
         if outputs_kept:
@@ -211,25 +181,10 @@ class Hessian(LinearOperator):
         for chunk in point.chunks(self.m):
             made = point.kept_graph(chunk)
             for row, vs in zip(out, parts, strict=True):
-                point.add_to(row, _products(made, vs))
+                point.add_to(row, products(made, vs))
         # the graphs hold shares of a mean over all examples
         return out if self.m == point.n else out * (point.n / self.m)
 
 
 def _gradients(loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
     return torch.autograd.grad(loss, leaves, create_graph=create_graph, materialize_grads=True)
-
-
-def _products(made: ChunkGraph, vs: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
-    """Return the derivative of g·v in the leaves; gradients that are constant contribute nothing."""
-    curved = [(g, v) for g, v in zip(made.grads, vs, strict=True) if g.requires_grad]
-    if not curved:
-        return tuple(torch.zeros_like(x) for x in made.leaves)
-    return torch.autograd.grad(
-        [g for g, _ in curved],
-        made.leaves,
-        grad_outputs=[v for _, v in curved],
-        retain_graph=True,
-        create_graph=create_graph,
-        materialize_grads=True,
-    )

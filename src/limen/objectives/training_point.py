@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from limen.errors import InputError
+from limen.objectives.evaluated import EvaluatedPoint, products
 from limen.objectives.losses import BatchLoss
 from limen.objectives.ranks import Ranks
 from limen.objectives.training_parameters import Parameters
-from limen.types import LinearOperator, Need, Objective, Point
+from limen.types import LinearOperator, Need, Objective
 
 
 class Network(ABC):
@@ -57,7 +58,7 @@ class Graph:
     grads: tuple[Tensor, ...]
 
 
-class NetworkPoint(Point):
+class NetworkPoint(EvaluatedPoint):
     """One place on the landscape of a `Network`, evaluated once, in as many passes as there are chunks.
 
     Args:
@@ -88,33 +89,6 @@ class NetworkPoint(Point):
         self.network, self.w, self.inputs, self.targets = network, w.detach(), inputs, targets
         self.n, self.chunk, self.need = n, chunk, need
         self._before = buffers
-        self._loss: Tensor
-        self._hits: Tensor
-        self._known = Need.NOTHING
-
-    @property
-    def loss(self) -> Tensor:
-        """The mean loss, 0-dim."""
-        self._have(Need.LOSS)
-        return self._loss
-
-    @property
-    def accuracy(self) -> Tensor:
-        """Fraction of examples classified correctly, 0-dim; nan where that is undefined."""
-        self._have(Need.LOSS)
-        return self._hits / self.n
-
-    @property
-    def grad(self) -> Tensor:
-        """The gradient of the mean loss (p,)."""
-        self._have(Need.GRAD)
-        return self._grad
-
-    @property
-    def predictions(self) -> Tensor:
-        """The outputs of this pass (n, …); of this process's share where several split the batch."""
-        self._have(Need.PREDICTIONS)
-        return self._predictions
 
     @property
     def buffers(self) -> Mapping[str, Tensor]:
@@ -141,8 +115,8 @@ class NetworkPoint(Point):
         network = self.network.exact()
         for chunk in self._chunks(len(self.inputs)):
             made = self._graph_of(network, chunk)
-            products = _products(made, vs, create_graph=True)
-            form = torch.stack([(a * b).sum() for a, b in zip(us, products, strict=True)]).sum()
+            turned = products(made, vs, create_graph=True)
+            form = torch.stack([(a * b).sum() for a, b in zip(us, turned, strict=True)]).sum()
             if form.requires_grad:
                 out += self.network.parameters.join(
                     torch.autograd.grad(form, made.leaves, materialize_grads=True)
@@ -156,7 +130,7 @@ class NetworkPoint(Point):
         for chunk in self._chunks(min(m, len(self.inputs))):
             made = self._graph(chunk)
             for row, vs in zip(out, rows, strict=True):
-                row += self.network.parameters.join(_products(made, vs))
+                row += self.network.parameters.join(products(made, vs))
         out = self.network.ranks.sum(out)
         return out if m == self.n else out * (self.n / m)
 
@@ -201,10 +175,6 @@ class NetworkPoint(Point):
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: x.clone() for name, x in self._before.items()}
-
-    def _have(self, need: Need) -> None:
-        if need not in self._known:
-            self._evaluate(self.need | need | Need.LOSS)
 
     def _evaluate(self, need: Need) -> None:
         """Make one pass over the data for all that was declared and is now asked."""
@@ -257,18 +227,3 @@ class Hessian(LinearOperator):
     def matmat(self, V: Tensor) -> Tensor:
         """Return H v for each row v of `V` (k, p)."""
         return self.point.products(V, self.m)
-
-
-def _products(made: Graph, vs: list[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
-    """Return the derivative of g·v in the leaves; gradients that are constant contribute nothing."""
-    curved = [(g, v) for g, v in zip(made.grads, vs, strict=True) if g.requires_grad]
-    if not curved:
-        return tuple(torch.zeros_like(x) for x in made.leaves)
-    return torch.autograd.grad(
-        [g for g, _ in curved],
-        made.leaves,
-        grad_outputs=[v for _, v in curved],
-        retain_graph=True,
-        create_graph=create_graph,
-        materialize_grads=True,
-    )

@@ -248,6 +248,42 @@ def test_sets_are_made_from_groups():
         SignSets.of(group, dict(bent.named_parameters()), [0])
 
 
+def of_activation(activation: nn.Module) -> tuple[Training, SignSets, torch.Tensor]:
+    """4-8-1 with neuron 2 on its sign set."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(4, 8), activation, nn.Linear(8, 1)).to(DOUBLE)
+    objective = Training(net, "mse")
+    (group,) = neuron_groups(net, torch.zeros(2, 4, dtype=DOUBLE))
+    sets = SignSets.of(group, dict(net.named_parameters()), [2])
+    return objective, sets, sets.project(objective.start())
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_a_gelu_neuron_departs_to_either_side_at_its_exponent(side):
+    objective, sets, w = of_activation(nn.GELU())
+
+    def batch(step: int) -> Batch:
+        x = torch.randn(4, 4, generator=generator(0, "x", step), dtype=DOUBLE)
+        return Batch(x, 2 * x[:, :1] + 3 * torch.sin(3 * x[:, 1:2]))
+
+    rule = sgd.make(lr=0.02, momentum=0.5)
+    found = normal_exponents(objective, rule, batch, w, sets, steps=400, burn_in=100)
+    draw = torch.randn(1, sets.width, generator=generator(0, "lyapunov"), dtype=DOUBLE)
+    state = rule.init(objective, w + side * 1e-9 * sets.lift(draw, len(w)))
+    for step in range(500):
+        if step == 100:
+            before = sets.distances(state.w)
+        state, _ = rule.step(objective.at(state, batch(step)), state)
+    rate = float((sets.distances(state.w) / before).log()) / 400
+    assert rate == pytest.approx(found.value.item(), abs=1e-4)  # δ's velocity is no part of its distance
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(), nn.PReLU(), nn.SELU()])
+def test_a_sign_set_on_which_the_loss_has_a_kink_is_refused(activation):
+    with pytest.raises(InputError, match=r"has a kink at 0, so that the loss has no Hessian there"):
+        of_activation(activation)
+
+
 class Signs(sgd.SGD):
     """w ← w − η sign(g)."""
 

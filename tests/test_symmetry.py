@@ -15,7 +15,7 @@ from limen.errors import InputError
 from limen.symmetry import duplicate, exchange_gap, neuron_groups, permute, rescale, silence
 from limen.symmetry.check import outputs
 from limen.symmetry.trace import call_with, trace
-from limen.symmetry.vanishing import NEVER, Vanishing, order
+from limen.symmetry.vanishing import NEVER, Vanishing, kinked, order
 
 EXACT = 1e-11
 
@@ -362,6 +362,66 @@ aten = torch.ops.aten
 def test_orders_of_vanishing(op, orders, expected):
     template = tuple(Vanishing(k, torch.float64) for k in orders)
     assert order(op, template, ()) == expected
+
+
+@pytest.mark.parametrize(
+    ("op", "orders", "expected"),
+    [
+        (aten.relu.default, [1], True),
+        (aten.relu.default, [2], True),
+        (aten.relu.default, [0], False),  # where its argument does not vanish, there is no kink in the way
+        (aten.abs.default, [1], True),
+        (aten.sign.default, [1], True),
+        (aten.sqrt.default, [1], True),
+        (aten.selu.default, [1], True),
+        (aten.elu.default, [1], False),
+        (aten.gelu.default, [1], False),
+        (aten.gelu.default, [3], False),
+        (aten.silu.default, [1], False),
+        (aten.sigmoid.default, [1], False),
+        (aten.cos.default, [1], False),
+        (aten.tanh.default, [2], False),
+        (aten.mul.Tensor, [1, 1], False),
+        (aten.mul.Tensor, [1, 0], False),
+        (aten.maximum.default, [1, 2], True),
+        (aten.maximum.default, [1, 0], False),
+        (aten.gt.Tensor, [1, NEVER], True),
+    ],
+)
+def test_kinks_at_zero(op, orders, expected):
+    template = tuple(Vanishing(k, torch.float64) for k in orders)
+    assert kinked(op, template, ()) is expected
+
+
+class Applied(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("middle", "smooth"),
+    [
+        (nn.Sequential(nn.Tanh(), nn.AvgPool2d(2)), True),
+        (nn.Sequential(nn.Tanh(), nn.MaxPool2d(2)), False),
+        (nn.Sequential(nn.Tanh(), Applied(lambda x: x.amax((2, 3), keepdim=True))), False),
+        (Applied(lambda x: x * (x > 0)), False),
+        (Applied(lambda x: torch.where(x > 0, x, 0 * x)), False),
+        (Applied(lambda x: x + x.relu()), False),
+        (Applied(lambda x: torch.cat([x.tanh(), x.relu()], dim=2)), False),
+        (Applied(lambda x: x.relu() ** 2), True),  # its kink is one of third order in the loss
+    ],
+)
+def test_what_lies_between_a_units_input_and_output_has_a_kink_or_not(middle, smooth):
+    net = nn.Sequential(nn.Conv2d(1, 5, 3), middle, nn.Conv2d(5, 4, 1), nn.AdaptiveAvgPool2d(1))
+    group = neuron_groups(net, torch.zeros(1, 1, 8, 8))[0]
+    assert group.sign.holds
+    assert group.smooth.holds is smooth
 
 
 def test_the_tape_names_the_module_of_each_operation():

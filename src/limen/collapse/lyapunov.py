@@ -71,7 +71,8 @@ def normal_exponents(
     normal deviation of each set, whose gradient is H_B δ: one gradient and one Hessian-vector product a step serve
     all sets, as the Hessian on invariant sets maps every normal space to itself. The dynamics must be linear in
     parameters, slots and gradient jointly (SGD with momentum of either kind, weight decay and schedule): the deviation
-    then carries a velocity, and the exponent is that of both together.
+    then carries a velocity, and the exponent is that of both together. The loss must have a Hessian on the sets: on the
+    sign set of a relu unit it has none, which `SignSets.of` refuses; sets made from positions are taken as they are.
 
     Args:
         objective: the landscape; its minibatch gradients on the sets are tangent.

@@ -81,10 +81,17 @@ class SignSets(NormalSpaces):
             neurons: their indices.
 
         Raises:
-            InputError: the group's sign set is not invariant.
+            InputError: the group's sign set is not invariant, or the loss has a kink there, as with relu and with max
+                pooling: deviations to either side then grow differently, and there is no exponent.
         """
         if not group.sign.holds:
             raise InputError(f"group {group.name!r} has no invariant sign set: {group.sign.why}.")
+        if not group.smooth.holds:
+            raise InputError(
+                f"the sign set of group {group.name!r} has no Lyapunov exponent: {group.smooth.why}, so that the loss "
+                "has no Hessian there. Take an activation that is smooth at 0 (tanh, gelu) and average pooling, or the "
+                "permutation set."
+            )
         return cls(positions(group, parameters)[list(neurons)])
 
     @property

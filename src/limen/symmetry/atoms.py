@@ -36,6 +36,7 @@ class Atoms:
         coupled: atoms over which some operation runs that is not a sum of what outgoing weights multiply.
         heads: blocks that come of a product of two activations, as in attention.
         sign: (atoms, reason, whether blocks inherit it): why they do not stay at zero.
+        kinks: (atoms, reason, whether blocks inherit it): why the loss has no Hessian where they are zero.
         permutation: (atoms, reason): why they cannot be exchanged.
         dropped: (atoms, reason): why they are not treated alike in training.
     """
@@ -48,6 +49,7 @@ class Atoms:
         self.coupled: list[Tensor] = []
         self.heads: list[Tensor] = []
         self.sign: list[tuple[Tensor, str, bool]] = []
+        self.kinks: list[tuple[Tensor, str, bool]] = []
         self.permutation: list[tuple[Tensor, str]] = []
         self.dropped: list[tuple[Tensor, str]] = []
 
@@ -105,6 +107,10 @@ class Atoms:
     def break_sign(self, labels: Tensor, why: str, *, blocks: bool = True) -> None:
         """Say why the units of `labels` (and of the blocks that they are in) do not stay at zero."""
         self.sign.append((labels[labels > 0].unique(), why, blocks))
+
+    def bend(self, labels: Tensor, why: str, *, blocks: bool = True) -> None:
+        """Say why the loss is not smooth where the units of `labels` (and of their blocks) are zero."""
+        self.kinks.append((labels[labels > 0].unique(), why, blocks))
 
     def break_permutation(self, labels: Tensor, why: str) -> None:
         """Say why the units of `labels` are not exchangeable."""

@@ -34,6 +34,7 @@ class Layer:
         order: with which the tensor vanishes when a unit does (see `vanishing`).
         block: whether the labels are of blocks (heads, groups of channels), which have units as members.
         why: which operation made it not vanish.
+        kink: which operation is not smooth where a unit's numbers are zero; empty if none is.
         source: (parameter, layer) where the tensor is a parameter that was only moved.
     """
 
@@ -42,6 +43,7 @@ class Layer:
     block: bool = False
     why: str = ""
     source: tuple[str, int] | None = None
+    kink: str = ""
 
     @property
     def support(self) -> frozenset[int]:
@@ -96,6 +98,11 @@ class Value:
         ]
         return Value(self.shape, tuple(layers))
 
+    def bent(self, why: str) -> Value:
+        """Return the value after an operation with a kink at zero."""
+        layers = [replace(layer, kink=layer.kink or why, source=None) for layer in self.layers]
+        return replace(self, layers=tuple(layers))
+
 
 def squash(labels: Tensor) -> Tensor:
     """Give size 1 to the dimensions along which `labels` does not vary."""
@@ -139,6 +146,7 @@ class Axes:
         order: Callable[[list[int]], int],
         where: str,
         why: str | None = None,
+        bends: Callable[[list[int]], bool] = lambda orders: False,
     ) -> Value:
         """Return the value of an elementwise operation.
 
@@ -148,6 +156,7 @@ class Axes:
             order: the result's order of vanishing, from those of the tensors.
             where: how to name the operation.
             why: what to say where its result does not vanish with a unit (default: it does not map 0 to 0).
+            bends: whether it has a kink where tensors of such orders vanish.
         """
         why = f"{where} does not map 0 to 0" if why is None else why
         values = [self.settle(value.aligned(len(shape))) for value in values]
@@ -157,7 +166,10 @@ class Axes:
             k = order(orders)
             before = next((layer.why for _, layer in family.layers if layer.why), "")
             labels = squash(self.atoms.find(family.labels()))
-            layers.append(Layer(labels, k, family.block, before if k or before else why))
+            kink = next((layer.kink for _, layer in family.layers + family.members if layer.kink), "")
+            if not kink and bends(orders):
+                kink = f"{where} has a kink at 0"
+            layers.append(Layer(labels, k, family.block, before if k or before else why, kink=kink))
         result = self.settle(Value(tuple(shape), tuple(layers)))
         return replace(result, layers=_distinct(result.layers))
 
@@ -269,6 +281,8 @@ class Axes:
                 continue
             if layer.order * power < 2:
                 self.atoms.break_sign(layer.labels, layer.why or why, blocks=not kept)
+            elif layer.order * power == 2 and layer.kink:
+                self.atoms.bend(layer.labels, layer.kink, blocks=not kept)
             if not reads:
                 self.atoms.couple(layer.labels)
             ended = self._end(layer, kept, power)
@@ -287,7 +301,7 @@ class Axes:
         blocks = self._blocks_of(layer.labels, kept)
         if not layer.block:
             self.atoms.join(*torch.broadcast_tensors(blocks, layer.labels))
-        return [Layer(blocks, min(NEVER, layer.order * power), True, layer.why)]
+        return [Layer(blocks, min(NEVER, layer.order * power), True, layer.why, kink=layer.kink)]
 
     def opaque(self, value: Value, why: str) -> None:
         """Give up on what flows into an operation whose effect on units is not known."""
@@ -369,7 +383,8 @@ def _distinct(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     for layer in layers:
         for k, other in enumerate(kept):
             if other.labels.shape == layer.labels.shape and torch.equal(other.labels, layer.labels):
-                kept[k] = min(other, layer, key=lambda x: x.order)
+                smaller = min(other, layer, key=lambda x: x.order)
+                kept[k] = replace(smaller, kink=other.kink or layer.kink)
                 break
         else:
             kept.append(layer)
@@ -401,7 +416,7 @@ def joined(values: Sequence[Value], dim: int, put: Callable[[list[Tensor]], Tens
                 continue
             parts: list[Tensor] = []
             orders: list[int] = []
-            whys = [layer.why]
+            whys, kinks = [layer.why], [layer.kink]
             for j, other in enumerate(values):
                 match = None
                 for m, candidate in enumerate(other.layers):
@@ -419,6 +434,8 @@ def joined(values: Sequence[Value], dim: int, put: Callable[[list[Tensor]], Tens
                     parts.append(match[1].labels.expand(other.shape))
                     orders.append(match[1].order)
                     whys.append(match[1].why)
+                    kinks.append(match[1].kink)
             labels = squash(put(parts))
-            result.append(Layer(labels, min(orders), layer.block, next((w for w in whys if w), "")))
+            why, kink = (next((text for text in texts if text), "") for texts in (whys, kinks))
+            result.append(Layer(labels, min(orders), layer.block, why, kink=kink))
     return result

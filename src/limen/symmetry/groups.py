@@ -75,6 +75,8 @@ class NeuronGroup:
         size: number of units.
         slots: what belongs to them.
         sign: whether a unit stays at zero when all that belongs to it is zero.
+        smooth: whether the loss has a Hessian where all that is a unit's is zero, as with tanh and not with relu; said
+            of groups whose `sign` holds.
         permutation: whether two units stay equal when all that belongs to them is equal.
         exchange: whether the function in evaluation stays the same when units are exchanged; `permutation` holds if
             this does and training treats units alike, as dropout does not.
@@ -96,6 +98,7 @@ class NeuronGroup:
     kind: Literal["units", "heads", "blocks"] = "units"
     writers: tuple[str, ...] = field(default=())
     coupled: bool = False
+    smooth: Invariance = Invariance(True, "no operation on the units has a kink at 0")
 
     def vectors(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return what belongs to each unit as rows (size, d): incoming weights, bias, scale, shift, outgoing weights.
@@ -265,7 +268,10 @@ class _Assembly:
             for atoms in [*self.atoms.coupled, *(atom for _, atom in self.atoms.members)]
         )
         name = writers[0] if kind == "units" else _under(_common(writers), kind)
-        return NeuronGroup(name, size, slots, sign, permutation, exchange, statistics, kind, writers, coupled)
+        smooth = self._smooth(own, rank)
+        return NeuronGroup(
+            name, size, slots, sign, permutation, exchange, statistics, kind, writers, coupled, smooth
+        )
 
     def _slots(
         self,
@@ -314,6 +320,12 @@ class _Assembly:
             if ((rank if inherited else own)[self.atoms.find(atoms)] >= 0).any():
                 return Invariance(False, why)
         return Invariance(True, "where all that is a unit's is zero, so are its gradients")
+
+    def _smooth(self, own: Tensor, rank: Tensor) -> Invariance:
+        for atoms, why, inherited in self.atoms.kinks:
+            if ((rank if inherited else own)[self.atoms.find(atoms)] >= 0).any():
+                return Invariance(False, why)
+        return Invariance(True, "no operation on the units has a kink at 0")
 
     def _exchange(self, rank: Tensor, size: int) -> Invariance:
         for atoms, why in self.atoms.permutation:

@@ -19,7 +19,7 @@ from torch import Tensor
 from limen.symmetry.atoms import FIXED, FREE, Atoms
 from limen.symmetry.axes import Axes, Layer, Value, joined, parameter_value, squash
 from limen.symmetry.trace import Call, Ref, Tape
-from limen.symmetry.vanishing import NEVER, Vanishing, order
+from limen.symmetry.vanishing import NEVER, Vanishing, kinked, order
 
 MOVES = frozenset(
     (
@@ -111,6 +111,9 @@ SUMS = frozenset(
     )
 )
 SPREADS = {"linalg_vector_norm": 1, "norm": 1, "var": 2, "std": 1, "var_mean": 2}
+
+KINKED = frozenset(("amax", "amin", "max", "min", "linalg_vector_norm", "norm", "std"))
+"""Those that are not smooth where all their numbers are zero."""
 
 Reads = Mapping[tuple[str, int], str]
 
@@ -216,16 +219,21 @@ class Interpreter:
         for value in values:
             self._note(value, lambda layer: kind)
 
-        def vanish(orders: list[int]) -> int:
+        def found(orders: list[int]) -> tuple[Any, tuple[Any, ...], tuple[tuple[str, Any], ...]]:
             left = [Vanishing(k, dtype) for k, dtype in zip(orders, dtypes, strict=True)]
             args = _fill(call.args, left)
             named = tuple((name, _fill(x, left)) for name, x in call.kwargs.items() if name in KEPT)
-            return order(call.op, args, named)
+            return call.op, args, named
 
         if _name(call) == "div" and len(given) == 2:
             self._undefined(values[1], self.here("div"))
         shape = self.tape.shapes[_refs(call.out)[0].number]
-        return [self.axes.elementwise(shape, values, vanish, self.here(_name(call)))]
+        here = self.here(_name(call))
+        return [
+            self.axes.elementwise(
+                shape, values, lambda k: order(*found(k)), here, bends=lambda k: kinked(*found(k))
+            )
+        ]
 
     def _undefined(self, below: Value, where: str) -> None:
         """Break the sign sets of units by whose numbers, zero there, something is divided."""
@@ -290,7 +298,7 @@ class Interpreter:
                 labels = torch.constant_pad_nd(labels.expand(value.shape), pads, label)
             k = layer.order if fill == 0 else 0
             why = layer.why or ("" if fill == 0 else f"{self.here('padding')} with {fill}")
-            layers.append(Layer(squash(labels), k, layer.block, why))
+            layers.append(Layer(squash(labels), k, layer.block, why, kink=layer.kink))
         return [Value(self.tape.shapes[_refs(call.out)[0].number], tuple(layers))]
 
     def look_up(self, call: Call) -> list[Value]:
@@ -441,7 +449,8 @@ class Interpreter:
                 self.atoms.fix(layer.labels.reshape(-1))
             else:
                 layers.append(replace(layer, source=None))
-        return [Value(shape, tuple(layers))]
+        pooled = Value(shape, tuple(layers))
+        return [pooled.bent(f"{self.here(_name(call))} has a kink at 0") if "max" in _name(call) else pooled]
 
     # Reductions and normalisations.
 
@@ -451,6 +460,8 @@ class Interpreter:
         power = SPREADS.get(_name(call), 1)
         dims, keep = _reduced(call, len(value.shape))
         why = self.sums_up(_name(call))
+        if _name(call) in KINKED:
+            value = self.axes.settle(value).bent(f"{self.here(_name(call))} has a kink at 0")
         result = self.axes.reduce(value, dims, why, power=power)
         if not keep:
             result = result.mapped(lambda x: _drop(x, dims))

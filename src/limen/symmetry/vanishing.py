@@ -4,6 +4,9 @@ A unit's *sign set* (all that belongs to it is zero) is invariant under gradient
 first-order term in what belongs to it. So each value carries the order k with which it vanishes, O(εᵏ), when all that
 belongs to the unit is scaled by ε: parameters have order 1, products add orders, sums take the smaller, relu keeps
 it, sigmoid (½ at 0) has order 0.
+
+How it leaves zero matters as well: of a smooth f the even part f(x) + f(−x) − 2f(0) is of second order, and the loss
+has a Hessian on the sign set; relu's is |x|, and it has none.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ DRAWS = 16
 STEP = 12
 """ε is 2^-12, then 2^-24: small, and far from rounding."""
 
+ROUNDING = 2.0**-48
+"""Differences below this part of the numbers are none."""
+
 
 @functools.lru_cache(maxsize=4096)
 def order(op: Any, template: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> int:
@@ -39,9 +45,50 @@ def order(op: Any, template: tuple[Any, ...], named: tuple[tuple[str, Any], ...]
     near, far = near[known].abs(), far[known].abs()
     if not len(near) or near.isinf().any() or far.isinf().any():
         return 0
+    return _slope(near, far)
+
+
+@functools.lru_cache(maxsize=4096)
+def kinked(op: Any, template: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> bool:
+    """Return whether op is not smooth where its vanishing arguments are zero; arguments as of `order`.
+
+    With x of order k it is smooth if f(x) + f(−x) − 2f(0) is of higher order than k, and f(x) − f(−x) goes to zero.
+    """
+    orders = [leaf.order for leaf in _leaves(template) if 0 < leaf.order < NEVER]
+    if not orders:
+        return False
+    even: list[Tensor] = []
+    odd: list[Tensor] = []
+    for times in (1, 2):
+        epsilon = 2.0 ** -(STEP * times)
+        there, back = (_evaluate(op, template, named, epsilon, sign) for sign in (1.0, -1.0))
+        here = _evaluate(op, template, named, 0.0)
+        if there.dtype in (torch.bool, torch.int64):
+            return True  # a comparison, which jumps somewhere
+        known = there.isfinite() & back.isfinite() & here.isfinite()
+        there, back, here = there[known], back[known], here[known]
+        if not len(here):
+            return True  # as sqrt, which has no values on one side
+        size = torch.stack([there.abs(), back.abs(), here.abs()]).amax(0)
+        for found, difference in ((even, there + back - 2 * here), (odd, there - back)):
+            found.append(torch.where(difference.abs() > ROUNDING * size, difference.abs(), 0))
+    return _slope(*even) <= min(orders) or _slope(*odd) == 0
+
+
+def _slope(near: Tensor, far: Tensor) -> int:
+    """Return the smallest order of numbers that were found at both ε."""
     slopes = (near.log2() - far.log2()) / STEP
     slopes[(near == 0) & (far == 0)] = NEVER
-    return max(0, min(NEVER, math.floor(slopes.min().item() + 0.05)))
+    return max(0, min(NEVER, math.floor(slopes.clamp(-NEVER, NEVER).min().item() + 0.05)))
+
+
+def _leaves(tree: Any) -> list[Vanishing]:
+    match tree:
+        case Vanishing():
+            return [tree]
+        case tuple():
+            return [leaf for part in tree for leaf in _leaves(part)]
+    return []
 
 
 class Vanishing:
@@ -69,14 +116,15 @@ class Vanishing:
 
 
 def _evaluate(
-    op: Any, template: tuple[Any, ...], named: tuple[tuple[str, Any], ...], epsilon: float
+    op: Any, template: tuple[Any, ...], named: tuple[tuple[str, Any], ...], epsilon: float, side: float = 1.0
 ) -> Tensor:
     generator = torch.Generator().manual_seed(0)
 
     def fill(leaf: Any) -> Any:
         match leaf:
             case Vanishing():
-                return leaf.draw(epsilon, generator)
+                drawn = leaf.draw(epsilon, generator)
+                return drawn * side if 0 < leaf.order < NEVER and drawn.is_floating_point() else drawn
             case tuple():
                 return [fill(part) for part in leaf]
         return leaf

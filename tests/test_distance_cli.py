@@ -135,7 +135,7 @@ def test_recipes_are_listed_and_unknown_ones_refused(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(["recipe"]) == 0
     listed = capsys.readouterr().out
-    assert "departure  Descent leaves the gradient flow" in listed
+    assert "departure       Descent leaves the gradient flow" in listed
     assert "data sets: chebyshev-5-20, digits, cifar10-5k" in listed
     assert main(["recipe", "departur"]) == 2
     assert "Did you mean 'departure'?" in " ".join(capsys.readouterr().err.split())

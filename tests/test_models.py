@@ -622,7 +622,19 @@ def test_family_evaluates_without_changing_itself(fitting):
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
+LARGE = ("vgg11", "vgg16", "resnet", "resnetlowres")
+"""Families whose third derivatives take ten seconds or more; their layers are those of the others."""
+
+
 @pytest.mark.filterwarnings(SCRIPTED)
+@pytest.mark.parametrize(
+    "fitting",
+    [
+        pytest.param(family, id=family.stem, marks=[pytest.mark.slow] * (family.stem in LARGE))
+        for family in registry.families("models")
+    ],
+    indirect=True,
+)
 def test_third_derivatives_of_every_net_agree_with_finite_differences(fitting):
     """Forward over forward over forward: the mode in which fused kernels were found wrong."""
     family, takes = fitting

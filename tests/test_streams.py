@@ -24,6 +24,9 @@ ALL = {
 }  # fmt: skip
 
 
+WORDS = torch.zeros(60, 3, dtype=torch.int64)
+
+
 def same(a, b):
     return torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets) and a.seed == b.seed
 
@@ -248,7 +251,7 @@ def test_what_it_tells_of_itself_tells_streams_apart():
         ({"label_noise": 1.5}, "probability, from 0 to 1, got 1.5"),
         ({"label_noise": -0.1}, "probability"),
         ({"label_noise": math.nan}, "probability"),
-        ({"label_noise": 0.1, "classes": 1}, "at least two classes"),
+        ({"label_noise": 0.1, "labels": torch.zeros(60).long()}, "at least two classes"),
         ({"label_noise": 0.1, "target_noise": 0.1}, "not both"),
         ({"target_noise": -1.0}, "target_noise"),
         ({"cutout": 1.5}, "cutout"),
@@ -257,6 +260,13 @@ def test_what_it_tells_of_itself_tells_streams_apart():
         ({"crop": -1}, "crop"),
         ({"images": torch.zeros(60, 4), "flip": True}, r"take images \(n, C, H, W\)"),
         ({"labels": torch.zeros(60, 2), "label_noise": 0.1}, "noise is for class labels"),
+        ({"labels": WORDS, "label_noise": 0.1}, r"one class label an example \(n,\), got .* \(60, 3\)"),
+        ({"labels": WORDS, "target_noise": 0.1}, "one class label an example"),
+        ({"labels": WORDS, "mixup": 0.1}, "one class label an example"),
+        ({"images": WORDS, "mixup": 0.1}, "mixup and cutmix take images or real inputs, got torch.int64"),
+        ({"classes": 4}, r"run from 0 to 3, as classes=4 says, got 0 to 4"),
+        ({"classes": 4, "label_noise": 0.1}, "got 0 to 4"),
+        ({"labels": photographs()[1] - 1, "mixup": 0.1}, "class labels run from 0 up, got -1 to 3"),
         ({"images": torch.zeros(60, 4), "mean": (0.5,)}, "for uint8 images"),
         ({"mean": (0.5,)}, "a number a channel, 3"),
     ],

@@ -390,6 +390,9 @@ def test_words_are_trained_on():
     assert objective.test.at(state).accuracy > 0.5
 
 
+WORDS = torch.zeros(6, 4, dtype=torch.int64)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -398,6 +401,16 @@ def test_words_are_trained_on():
         (lambda: at(Batch(held_out()[0][:0], held_out()[1][:0])), "at least 1"),
         (lambda: Training(conv_net(), "ces"), r"unknown loss 'ces'\. Did you mean 'ce'"),
         (lambda: Training(conv_net(), "ce", label_smoothing=2.0), "label_smoothing"),
+        (
+            lambda: Training(nn.Embedding(7, 7), "ce", evaluation=(WORDS, WORDS), label_smoothing=0.1),
+            r"one class an example \(n,\), got .* \(6, 4\)",
+        ),
+        (
+            lambda: Training(
+                nn.Linear(3, 1), "mse", evaluation=(torch.ones(6, 3), torch.ones(6)), label_smoothing=0.1
+            ),
+            r"one class an example \(n,\), got .*float32",
+        ),
         (lambda: Training(conv_net(), "ce", precision="fp8"), "precision must be fp32, bf16 or amp"),
         (lambda: Training(conv_net(), "ce", eval_batch_size=0), "eval_batch_size"),
         (lambda: Training(conv_net(), "ce", evaluation=(held_out()[0], held_out()[1] + 5)), "5 outputs"),

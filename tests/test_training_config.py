@@ -231,6 +231,7 @@ def test_evaluation_and_training_need_not_be_of_one_set():
     assert objective.test.n == 297
 
 
+WORDS = [("model", "transformer"), ("train_data", {"english": {}}), ("eval_data", {"english": {}})]
 REFUSED = {
     "unknown key": ([("optimizr", {})], "unknown option 'optimizr'. Did you mean 'optimizer'?"),
     "unknown field": (
@@ -275,6 +276,18 @@ REFUSED = {
         [("callbacks.checkpoint_saver.save_interval", "0ba")],
         "callbacks.checkpoint_saver.save_interval: expected a time",
         "at least 1",
+    ),
+    "smoothed words": (
+        [*WORDS, ("algorithms", {"label_smoothing": {}})],
+        "algorithms.label_smoothing: expected data with one class an example, got the words of english",
+    ),
+    "noisy words": (
+        [*WORDS, ("train_data", {"english": {"sigma": 0.2}})],
+        "train_data.english.sigma: expected data with one class an example, got the words of english",
+    ),
+    "mixed words": (
+        [*WORDS, ("algorithms", {"mixup": {}})],
+        "algorithms.mixup: expected data with one class an example",
     ),
     "a key of finetune": ([("load_batch", 20)], "load_batch: expected only by `limen finetune`"),
     "no time either": (
@@ -387,6 +400,34 @@ def test_the_command_line_goes_before_the_file_and_is_not_blamed_on_it(limen):
     err = limen("train", "-f", config, "--optimizer.sgd.lr", "fast")[2]
     assert err.startswith("limen: optimizer.sgd.lr:")
     assert "unexpected word 'x'" in limen("train", "-f", config, "x")[2]
+
+
+def test_one_example_is_refused_only_where_it_stops_the_run(limen, tmp_path, monkeypatch):
+    (tmp_path / "flatnorm.py").write_text(
+        "from torch import nn\n"
+        "def make(*, input_shape, outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, outputs))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    one = [("train_data.digits.n", 65), ("train_data.digits.drop_last", False)]
+    flat = [("model", {"flatnorm:make": {}}), *one]
+
+    def refusal(*changes):
+        Path("c.yaml").write_text(yaml.safe_dump(changed(*changes)))
+        status, _, err = limen("train", "-f", "c.yaml")
+        assert (status, Path("exps").exists()) == (2, False)
+        return err
+
+    assert "train_data.digits.drop_last: expected True" in refusal(*flat)
+    assert "1 of 65 examples: Expected more than 1 value per channel" in refusal(*flat)
+    assert "c.yaml: train_batch_size: expected more, got 1:" in refusal(*flat, ("train_batch_size", 1))
+    assert build(validate(TrainSpec, changed(*flat, ("max_duration", "1ba")))).experiment.steps == 1
+    assert build(validate(TrainSpec, changed(*flat, ("train_data.digits.drop_last", True)))).experiment.steps
+    # a normalisation over pixels has enough of them, and a network without one needs none
+    for model in ("cnn-bn-relu", "cnn-relu"):
+        experiment = build(validate(TrainSpec, changed(("model", {model: {}}), *one))).experiment
+        assert len(experiment.stream(1).inputs) == 1
+    sys.modules.pop("flatnorm")
 
 
 def test_words_become_paths():

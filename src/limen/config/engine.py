@@ -28,7 +28,7 @@ from limen.probes._monitors import GradientNorm, LearningRate
 from limen.randomness import generator
 from limen.run import Experiment
 from limen.streams import Minibatches
-from limen.types import Dynamics, Probe
+from limen.types import Dynamics, Probe, State
 from limen.types import Schedule as Every
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def build_training(spec: TrainSpec) -> Built:
         closing=(test, *own),
         seen=stream.describe(),
     )
+    _refuse_alone(spec, kind, objective, stream, total)
     with _within("probes"):
         experiment.begin()  # probes refuse what does not fit before a folder is made
     saver = spec.callbacks.get("checkpoint_saver")
@@ -182,6 +183,8 @@ def _stream(
         if name in spec.algorithms
     }
     rest = {name: value for name, value in fields.items() if name not in kinds.LOADING}
+    if trained.labels.ndim > 1 and not trained.labels.is_floating_point():
+        _refuse_for_words(kind, trained.stream(rest), spec.algorithms)
     with _within("train_data"):
         return Minibatches(
             trained.images,
@@ -194,6 +197,40 @@ def _stream(
             device=device,
             **trained.stream(rest),
             **mixing,
+        )
+
+
+def _refuse_alone(spec: TrainSpec, kind: str, objective: Training, stream: Minibatches, total: int) -> None:
+    """Refuse a batch of so few examples that the network, its BatchNorm above all, cannot train on it."""
+    rest = 0 if stream.drop_last else stream.n % stream.batch_size
+    last = stream.steps_per_epoch - 1
+    if rest and last < total:
+        path = f"train_data.{kind}.drop_last"
+        said = f"expected True, for an epoch's last batch would have {rest} of {stream.n} examples"
+    else:
+        path, rest, last = "train_batch_size", stream.batch_size, 0
+        said = f"expected more, got {rest}"
+    if rest >= max(2, objective.ranks.world):
+        return
+    try:
+        _ = objective.at(State(objective.start(), torch.zeros(())), stream(last)).loss
+    except (ValueError, RuntimeError) as error:  # InputError is one of the first
+        raise FieldError(path, f"{path}: {said}: {str(error).splitlines()[0].rstrip('.')}.") from error
+
+
+def _refuse_for_words(kind: str, drawn: Mapping[str, Any], algorithms: Mapping[str, Any]) -> None:
+    """Refuse what needs one class an example, where the examples are rows of words."""
+    asked = [
+        f"algorithms.{name}"
+        for name in ("label_smoothing", "mixup", "cutmix", "cutout")
+        if name in algorithms
+    ]
+    if any(drawn.get(name) is not None for name in ("label_noise", "target_noise")):
+        asked.insert(0, f"train_data.{kind}.sigma")
+    if asked:
+        raise FieldError(
+            asked[0],
+            f"{asked[0]}: expected data with one class an example, got the words of {kind}. Leave it out.",
         )
 
 

@@ -95,6 +95,13 @@ class Training(Objective):
         self.ranks = Ranks.here()
         self.label_smoothing = label_smoothing
         classification = loss != "mse" or evaluation is None or not evaluation[1].is_floating_point()
+        if label_smoothing and evaluation is not None:
+            held_out = evaluation[1]
+            if not classification or (held_out.ndim > 1 and not held_out.is_floating_point()):
+                raise InputError(
+                    "label_smoothing is for one class an example (n,), got held-out targets of type "
+                    f"{held_out.dtype} and shape {tuple(held_out.shape)}."
+                )
         self.loss: BatchLoss = of_batches(loss, classification)
         self.loss_given = loss
         copied = _replace_norms(copy.deepcopy(module).to(self.device, self.dtype), _running)

@@ -36,9 +36,9 @@ class Minibatches:
 
     Args:
         images: inputs (n, …): uint8 images (n, C, H, W), or anything else, which is then left as it is.
-        labels: class labels (n,) or values (n, …).
+        labels: class labels (n,), labels of words (n, T), which take neither noise nor mixing, or values (n, …).
         batch_size: b.
-        classes: K; needed for noise and for mixing (default: the largest label + 1).
+        classes: K, above every label; needed for noise and for mixing (default: the largest label + 1).
         seed: of the run.
         replicate: which of several runs of one seed.
         shuffle: whether each epoch has an order of its own.
@@ -95,7 +95,7 @@ class Minibatches:
         self.padding, self.flip = crop, flip
         self.label_noise, self.target_noise = label_noise, target_noise
         self.cutout, self.mixup, self.cutmix = cutout, mixup, cutmix
-        self._check(images, labels)
+        self._check(images, labels, classes)
         self.device, self.dtype = torch.device(device) if device is not None else images.device, dtype
         self.images = images.to(self.device)
         self.labels = labels.to(self.device, dtype if labels.is_floating_point() else torch.int64)
@@ -246,7 +246,7 @@ class Minibatches:
         pair = 1 / (255 * spread), -middle / spread
         return pair[0].to(self.device, self.dtype), pair[1].to(self.device, self.dtype)
 
-    def _check(self, images: Tensor, labels: Tensor) -> None:
+    def _check(self, images: Tensor, labels: Tensor, classes: int | None) -> None:
         if len(images) != len(labels) or len(images) == 0:
             raise InputError(f"need as many labels as images, and some: got {len(images)} and {len(labels)}.")
         if not 1 <= self.batch_size <= self.n:
@@ -272,9 +272,22 @@ class Minibatches:
             raise InputError(
                 f"crop, flip, cutout and cutmix take images (n, C, H, W), got inputs {tuple(images.shape)}."
             )
-        if (
-            self._soft
-            and labels.is_floating_point()
-            and (self.label_noise is not None or self.target_noise is not None)
-        ):
-            raise InputError("noise is for class labels (n,), got real-valued targets.")
+        self._check_targets(images, labels, classes)
+
+    def _check_targets(self, images: Tensor, labels: Tensor, classes: int | None) -> None:
+        noisy = self.label_noise is not None or self.target_noise is not None
+        if (self.mixup or self.cutmix) and not (images.is_floating_point() or images.dtype == torch.uint8):
+            raise InputError(f"mixup and cutmix take images or real inputs, got {images.dtype}.")
+        if labels.is_floating_point():
+            if noisy:
+                raise InputError("noise is for class labels (n,), got real-valued targets.")
+            return
+        if self._soft and labels.ndim != 1:
+            raise InputError(
+                "noise and mixing are for one class label an example (n,), "
+                f"got labels of shape {tuple(labels.shape)}."
+            )
+        low, high = (int(x) for x in labels.long().aminmax())
+        if low < 0 or (classes is not None and high >= classes):
+            end = "up" if classes is None else f"to {classes - 1}, as classes={classes} says"
+            raise InputError(f"class labels run from 0 {end}, got {low} to {high}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,23 @@ def test_no_sharpness_says_how_to_measure_it(tmp_path, capsys):
     make(tmp_path / "a")
     assert main(["plot", str(tmp_path), "--over", "lr"]) == 2
     assert "--neigs 1 --eig_freq 10" in capsys.readouterr().err
+
+
+def test_runs_of_training_are_told_their_own_words(tmp_path, capsys):
+    for lr in (0.1, 0.2):
+        words = {"command": "train", "optimizer": {"sgd": {"lr": lr}}, "lr": lr}
+        make(tmp_path / f"{lr}", **words)
+    for path in tmp_path.glob("*/run.json"):
+        about = json.loads(path.read_text())
+        del about["spec"]["lr"]
+        path.write_text(json.dumps(about))
+    assert main(["plot", str(tmp_path), "--over", "lr"]) == 2
+    assert (
+        "no word 'lr' in the specs of these runs. Did you mean 'optimizer.sgd.lr'?" in capsys.readouterr().err
+    )
+    assert main(["plot", str(tmp_path), "--over", "optimizer.sgd.lr"]) == 2
+    err = capsys.readouterr().err
+    assert "--quantity train_loss" in err
+    assert "--neigs" not in err
+    words = ["--over", "optimizer.sgd.lr", "--quantity", "train_loss"]
+    assert main(["plot", str(tmp_path), *words]) == 0

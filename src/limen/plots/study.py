@@ -26,6 +26,10 @@ OVER = ("finished", "diverged")
 RATIOS = (EDGE, "sharpness/threshold")
 """Quantities that are 1 at the edge of stability."""
 
+MEASURE = "Measure it: run again with --neigs 1 --eig_freq 10."
+TRAINING = ("train", "finetune")
+"""Commands of minibatches, whose sharpness has no threshold to be compared with."""
+
 NAMES = {EDGE: "sharpness / threshold", "sharpness/threshold": "last sharpness / threshold"}
 
 Row = Mapping[str, Any]
@@ -78,7 +82,7 @@ def over(
     for axis in axes:
         if axis not in words:
             raise InputError(
-                f"over: no word {axis!r} in the specs of these runs.{nearest(axis, words)} "
+                f"over: no word {axis!r} in the specs of these runs.{_meant(axis, words, runs.differing)} "
                 f"They differ in: {', '.join(runs.differing) or 'nothing'}."
             )
     chosen = [axis for axis in axes if axis != REPLICATES]
@@ -99,6 +103,12 @@ def over(
         if path is not None:
             save(figure, Path(path))
     return figure
+
+
+def _meant(axis: str, words: Sequence[str], differing: Sequence[str]) -> str:
+    """Return `` Did you mean 'optimizer.sgd.lr'?`` for `lr`: a word that ends so, one that differs before others."""
+    ends = [word for word in (*differing, *words) if word.endswith(f".{axis}")]
+    return f" Did you mean {ends[0]!r}?" if ends else nearest(axis, words)
 
 
 def others(runs: Runs, axes: Sequence[str]) -> list[str]:
@@ -174,7 +184,9 @@ def require(runs: Runs, quantity: str) -> None:
     if measured(runs.rows, quantity):
         return
     missing = quantity in RATIOS and not any(row.get(quantity) is not None for row in runs.rows)
-    how = " Measure it: run again with --neigs 1 --eig_freq 10." if missing else ""
+    trained = any(row.get("command") in TRAINING for row in runs.rows)
+    mend = "Draw another: --quantity train_loss." if trained else MEASURE
+    how = f" {mend}" if missing else ""
     raise InputError(f"none of these {len(runs)} runs has finished with a finite {quantity!r}.{how}")
 
 

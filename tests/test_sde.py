@@ -21,7 +21,7 @@ from limen.objectives.geometric import Geometric
 from limen.objectives.neuron import Neuron, Table, moments
 from limen.objectives.quartic import Quartic
 from limen.objectives.units import ACTIVATIONS, Units
-from limen.toys.normals import Normals
+from limen.randomness import generator
 from limen.types import State
 
 RATE, ZETA, TIME = 1.0, 0.8, 1.0
@@ -35,20 +35,17 @@ def units(k: int = 1, name: str = "tanh") -> Units:
     return Units(draw(7, seed=1), draw(7, seed=2), k, name)
 
 
-def end_points(steps: list[int], paths: int, zeta: float = ZETA) -> tuple[list[Tensor], Tensor]:
-    """End points at each number of steps and the exact one, all on the same Brownian paths."""
-    motion = Geometric(RATE, zeta)
-    finest = max(steps)
-    xi = Normals(0, "orders").draw((finest, paths, 1))
-    exact = motion.solution(torch.ones(paths, 1).double(), TIME, math.sqrt(TIME / finest) * xi.sum(0))
-    ends = []
-    for count in steps:
-        w = torch.ones(paths, 1, dtype=torch.float64)
-        merged = xi.view(count, finest // count, paths, 1).sum(1) / math.sqrt(finest // count)
-        for one in merged:
-            motion.euler_(w, one.clone(), TIME / count)
-        ends.append(w)
-    return ends, exact
+def end_points(count: int, paths: int, zeta: float = ZETA) -> tuple[Tensor, Tensor]:
+    """End points of `EulerMaruyama` after so many steps and the exact ones, on the Brownian paths of its own noise."""
+    motion, h = Geometric(RATE, zeta), TIME / count
+    rule = EulerMaruyama(dt=h, seed=count)
+    state = rule.init(motion, torch.ones(paths, 1, dtype=torch.float64))
+    brownian = torch.zeros(paths, 1, dtype=torch.float64)
+    for _ in range(count):
+        after, _ = rule.step(motion.at(state), state)
+        brownian += (after.w / state.w - 1 + h * RATE) / zeta
+        state = after
+    return state.w, motion.solution(torch.ones(paths, 1).double(), TIME, brownian)
 
 
 def slope(steps: list[int], errors: list[float]) -> float:
@@ -56,9 +53,9 @@ def slope(steps: list[int], errors: list[float]) -> float:
 
 
 def test_strong_order_is_one_half():
-    steps = [64, 128, 256, 512, 1024]
-    ends, exact = end_points(steps, 3000)
-    measured = slope(steps, [float((w - exact).abs().mean()) for w in ends])
+    steps = [32, 64, 128, 256, 512]
+    ends = [end_points(count, 4000) for count in steps]
+    measured = slope(steps, [float((w - exact).abs().mean()) for w, exact in ends])
     assert abs(measured - 0.5) < 0.06
 
 
@@ -66,13 +63,78 @@ def test_strong_order_is_one_half():
 def test_weak_order_is_one(power):
     steps = [4, 8, 16, 32]
     zeta = ZETA / power  # the second moment would be right by chance at larger noise
-    ends, exact = end_points(steps, 150_000, zeta)
+    ends = [end_points(count, 150_000, zeta) for count in steps]
     # differences on the same paths: their noise is that of the strong error
-    errors = [abs(float((w**power - exact**power).mean())) for w in ends]
+    errors = [abs(float((w**power - exact**power).mean())) for w, exact in ends]
     assert abs(slope(steps, errors) - 1) < 0.2
     moment = Geometric(RATE, zeta).moment(1.0, TIME, power)
-    scatter = float((exact**power).std() / math.sqrt(len(exact)))
-    assert abs(float((exact**power).mean()) - moment) < 3 * scatter
+    for _, exact in ends:
+        scatter = float((exact**power).std() / math.sqrt(len(exact)))
+        assert abs(float((exact**power).mean()) - moment) < 4 * scatter
+
+
+def assert_white(xi: Tensor) -> None:
+    """Check that ξ (steps, paths, noises) is standard normal, and independent along every axis, to 4.5 errors."""
+    n = xi.numel()
+    assert abs(float(xi.mean())) < 4.5 / math.sqrt(n)
+    assert abs(float(xi.square().mean()) - 1) < 4.5 * math.sqrt(2 / n)
+    assert abs(float((xi**3).mean())) < 4.5 * math.sqrt(15 / n)
+    assert abs(float((xi**4).mean()) - 3) < 4.5 * math.sqrt(96 / n)
+    for axis in range(xi.ndim):
+        for lag in range(1, min(xi.shape[axis], 4)):
+            products = xi.narrow(axis, lag, xi.shape[axis] - lag) * xi.narrow(axis, 0, xi.shape[axis] - lag)
+            assert abs(float(products.mean())) < 4.5 / math.sqrt(products.numel()), (axis, lag)
+
+
+def noise_of_euler_maruyama(steps: int = 8, paths: int = 4000) -> Tensor:
+    """ξ as its steps show it, (steps, paths, 1)."""
+    landscape, h = Quartic(1.5, 0.7), 0.01
+    rule = EulerMaruyama(dt=h, seed=4)
+    state = rule.init(landscape, 1 + 0.1 * draw(paths, 1, seed=1))
+    found = []
+    for _ in range(steps):
+        after, _ = rule.step(landscape.at(state), state)
+        found.append((after.w - state.w + h * landscape.gradient(state.w)) / (math.sqrt(h) * 0.7 * state.w))
+        state = after
+    return torch.stack(found)
+
+
+def noise_of_label_noise_sgd(steps: int = 8, paths: int = 1500, beta: float = 0.5) -> Tensor:
+    """ξ as its steps show it, (steps, paths, 3): on products of factors J is diagonal in each factor."""
+    landscape, lr, sigma = Factors(torch.tensor([0.5, 1.0, 2.0]).double(), 4), 0.05, 0.7
+    rule = LabelNoiseSGD(lr, beta, sigma, seed=4)
+    state = rule.init(landscape, (1 + 0.1 * draw(6, seed=1)).expand(paths, 6).clone())
+    found = []
+    for _ in range(steps):
+        after, _ = rule.step(landscape.at(state), state)
+        w = state.w
+        grad = (w - after.w) / lr - beta * state.slots["velocity"]
+        missing = landscape.predict(w) - landscape.targets - 4 * grad[:, :3] / w[:, 3:]
+        found.append(missing / sigma)
+        state = after
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("noise", [noise_of_euler_maruyama, noise_of_label_noise_sgd])
+def test_the_noise_of_a_rule_is_white(noise):
+    assert_white(noise())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda xi: torch.rand(xi.shape, generator=torch.Generator().manual_seed(0), dtype=xi.dtype),
+        lambda xi: 5 * xi,
+        lambda xi: 1.05 * xi,
+        lambda xi: xi[:1].expand_as(xi),
+        lambda xi: xi[:, :1].expand_as(xi),
+        lambda xi: xi.sign(),
+    ],
+    ids=["uniform", "five times", "a twentieth more", "the same each step", "the same each path", "signs"],
+)
+def test_noise_that_is_not_white_is_found_out(wrong):
+    with pytest.raises(AssertionError):
+        assert_white(wrong(draw(8, 4000, 1)))
 
 
 def landscapes() -> dict[str, tuple[Analytic, Tensor]]:
@@ -177,10 +239,6 @@ def test_euler_maruyama_steps_and_clocks():
     assert torch.equal(once.w, again.w)
     twice, _ = rule.step(landscape.at(once), once)
     assert torch.allclose(twice.t, torch.full((9,), 0.02, dtype=torch.float64))
-    # the noise is fresh: what drift leaves is not twice the same
-    first = (once.w - w + 0.01 * landscape.gradient(w)) / (0.1 * 0.7 * w)
-    second = (twice.w - once.w + 0.01 * landscape.gradient(once.w)) / (0.1 * 0.7 * once.w)
-    assert abs(float(torch.corrcoef(torch.cat([first.T, second.T]))[0, 1])) < 0.9
     bowl = Quadratic(torch.eye(2).double(), torch.ones(2).double())
     calm = rule.init(bowl, bowl.start())
     assert torch.allclose(rule.step(bowl.at(calm), calm)[0].w, torch.full((2,), 0.99, dtype=torch.float64))
@@ -204,6 +262,18 @@ def test_the_fused_descent_of_factors_is_a_step_along_the_gradient():
     u, v = w[:, :3].clone(), w[:, 3:].clone()
     landscape.descend_(u, v, shift.clone(), 0.5 / 4)
     assert torch.allclose(torch.cat([u, v], 1), w - 0.5 * landscape.gradient(w, shift), rtol=1e-12)
+
+
+def test_the_fused_descent_of_factors_is_label_noise_sgd_on_the_same_noise():
+    landscape, sigma, count = Factors(draw(3, seed=5), 4), 0.7, 4
+    rule = LabelNoiseSGD(0.5, 0.0, sigma, seed=3)
+    state = rule.init(landscape, draw(5, 6, seed=1))
+    u, v = state.w[:, :3].clone(), state.w[:, 3:].clone()
+    for step in range(6):
+        xi = torch.randn(5, 3, generator=generator(3, rule.name, step), dtype=torch.float64)
+        landscape.descend_(u, v, sigma * xi, 0.5 / count)
+        state, _ = rule.step(landscape.at(state), state)
+    assert torch.allclose(torch.cat([u, v], 1), state.w, rtol=1e-10)
 
 
 def test_label_noise_sgd_has_the_mean_and_the_covariance_of_its_noise():

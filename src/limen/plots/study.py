@@ -26,9 +26,8 @@ OVER = ("finished", "diverged")
 RATIOS = (EDGE, "sharpness/threshold")
 """Quantities that are 1 at the edge of stability."""
 
-MEASURE = "Measure it: run again with --neigs 1 --eig_freq 10."
 TRAINING = ("train", "finetune")
-"""Commands of minibatches, whose sharpness has no threshold to be compared with."""
+"""Commands that measure by `probes`, and of which a study is mostly not of sharpness."""
 
 NAMES = {EDGE: "sharpness / threshold", "sharpness/threshold": "last sharpness / threshold"}
 
@@ -185,7 +184,11 @@ def require(runs: Runs, quantity: str) -> None:
         return
     missing = quantity in RATIOS and not any(row.get(quantity) is not None for row in runs.rows)
     trained = any(row.get("command") in TRAINING for row in runs.rows)
-    mend = "Draw another: --quantity train_loss." if trained else MEASURE
+    mend = (
+        "Draw another, as --quantity train_loss, or run again with --probes.eigs.freq 10."
+        if trained
+        else "Measure it: run again with --neigs 1 --eig_freq 10."
+    )
     how = f" {mend}" if missing else ""
     raise InputError(f"none of these {len(runs)} runs has finished with a finite {quantity!r}.{how}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from limen.cli.main import main
 from limen.collapse.fitting import fitting
 from limen.collapse.report import fraction, parts, positions, report
+from limen.data import Dataset
 from limen.dynamics import sgd
 from limen.errors import InputError
 from limen.models import build
@@ -226,6 +228,58 @@ def test_the_command_reads_a_run(tmp_path, capsys):
     capsys.readouterr()
     assert main(["collapse", *folders]) == 0
     assert capsys.readouterr().out.count("independent: 64 of 64 = 1.000") == 2
+
+
+def odd_images(*, n: int = 9) -> Dataset:
+    """Return images of a size that nobody would guess."""
+    x = torch.randn(n, 2, 12, 20, generator=torch.Generator().manual_seed(0))
+    return Dataset(x, torch.arange(n) % 3, x, torch.arange(n) % 3, classes=3)
+
+
+@pytest.mark.parametrize("saved", [[], ["--save_model", "True"]])
+@pytest.mark.parametrize(
+    ("dataset", "arch", "neurons", "more"),
+    [
+        (f"{__name__}:odd_images", "cnn-tanh", 64, []),
+        ("english", "transformer", 164, ["--data.n", "2", "--model.width", "8", "--model.feedforward", "60"]),
+    ],
+)
+def test_a_run_says_what_its_network_takes(saved, dataset, arch, neurons, more, tmp_path, capsys):
+    words = [dataset, arch, "ce", "--lr", "0.01", "--max_steps", "1", "--test_freq", "-1", *more, *saved]
+    assert main(["gd", *words, "--results", str(tmp_path), "--quiet"]) == 0
+    (folder,) = (path.parent for path in tmp_path.rglob("run.json"))
+    capsys.readouterr()
+    assert main(["collapse", str(folder)]) == 0
+    assert f" of {neurons} = " in capsys.readouterr().out
+    if saved:
+        assert main(["collapse", str(folder / "snapshot_final")]) == 0
+        assert f" of {neurons} = " in capsys.readouterr().out
+
+
+def test_training_that_stopped_early_is_rebuilt_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "model": {"cnn-bn-relu": {"loss_name": "ce", "width": 4}},
+        "train_data": {"digits": {"n": 40}},
+        "eval_data": {"digits": {"n": 40}},
+        "train_batch_size": 8,
+        "max_duration": "3ba",
+        "optimizer": {"sgd": {"lr": 0.05}},
+    }
+    Path("c.yaml").write_text(json.dumps(config))
+    assert main(["train", "-f", "c.yaml", "--quiet"]) == 0
+    (folder,) = (path.parent for path in tmp_path.rglob("run.json"))
+    capsys.readouterr()
+    assert main(["collapse", str(folder), "--json", "final.json"]) == 0
+    (folder / "model_final.pt").unlink()  # as if it had been interrupted
+    assert main(["collapse", str(folder), "--json", "rebuilt.json"]) == 0
+    final, rebuilt = (json.loads(Path(name).read_text()) for name in ("final.json", "rebuilt.json"))
+    assert rebuilt["networks"] == final["networks"]
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert main(["collapse", str(folder)]) == 2
+    assert "run limen train anew and add callbacks: {checkpoint_saver" in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_lacks(checkpoint, tmp_path, capsys):

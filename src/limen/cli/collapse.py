@@ -107,29 +107,33 @@ def _network(
     from limen.models.checkpoint import read_weights
     from limen.store import layout
 
-    arguments: dict[str, Any] = {}
     if not path.exists():
         raise InputError(f"{path}: there is no such folder or file.")
     if path.is_dir():
         if not (path / layout.MANIFEST).is_file():
             raise InputError(f"{path}: expected a run folder, with {layout.MANIFEST}, or a file of weights.")
         return _of_run(path, arch, shape)
+    arguments: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     if arch is None:
-        arch, arguments = _beside(path)
+        arch, arguments, known = _beside(path)
+    if shape is not None:
+        known["input_shape"] = shape
     weights = read_weights(path)
-    module, example = fitting(arch, weights, arguments, shape)
+    module, example = fitting(arch, weights, arguments, **known)
     return module, example, weights
 
 
-def _beside(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the network that the run folder around a checkpoint names."""
+def _beside(path: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the network that the run folder around a checkpoint names, its arguments and sizes."""
     from limen import store
     from limen.errors import InputError
     from limen.store import layout
 
     for folder in (path.parent, path.parent.parent):
         if (folder / layout.MANIFEST).is_file():
-            return _named(store.open_run(folder).spec, folder)
+            run = store.open_run(folder)
+            return *_named(run.spec, folder), _sizes(run.info)
     raise InputError(f"{path} does not say which network it is of: add --arch, as in --arch vgg16gelu.")
 
 
@@ -158,40 +162,76 @@ def _of_run(
     from limen.store import layout
 
     run = store.open_run(folder)
-    named, arguments = (arch, {}) if arch is not None else _named(run.spec, folder)
     states = sorted(
         (folder / layout.CHECKPOINTS).glob("state_*ba.pt"), key=lambda path: (len(path.name), path.name)
     )
     files = [folder / layout.FINAL, folder / layout.SNAPSHOT, *reversed(states)]
     latest = next((path for path in files if path.is_file()), None)
-    if latest is not None:
-        weights = read_weights(latest)
-        module, example = fitting(named, weights, arguments, shape)
-        return module, example, weights
-    return _rebuilt(folder, run.spec)
+    if latest is None:
+        return _rebuilt(folder, run.spec)
+    named, arguments = (arch, {}) if arch is not None else _named(run.spec, folder)
+    known = {} if arch is not None else _sizes(run.info)
+    if shape is not None:
+        known["input_shape"] = shape
+    weights = read_weights(latest)
+    module, example = fitting(named, weights, arguments, **known)
+    return module, example, weights
+
+
+def _sizes(info: dict[str, Any]) -> dict[str, Any]:
+    """Return what run.json says of the network's inputs and outputs; nothing in runs of old versions."""
+    import torch
+
+    if "input_shape" not in info:
+        return {}
+    dtypes = {"float32": torch.float32, "int64": torch.int64}
+    return {
+        "input_shape": tuple(info["input_shape"]),
+        "outputs": info["outputs"],
+        "dtype": dtypes.get(info["input_dtype"]),
+    }
+
+
+KEEPING = {
+    "gd": "add --save_model True",
+    "flow": "add --save_model True",
+    "train": "add callbacks: {checkpoint_saver: {save_interval: 1ep}} to its configuration",
+    "finetune": "add callbacks: {checkpoint_saver: {save_interval: 1ep}} to its configuration",
+}
+"""How a run of each command keeps its weights."""
 
 
 def _rebuilt(folder: Path, spec: dict[str, Any]) -> tuple[nn.Module, Tensor, dict[str, Tensor]]:
-    """Return the network that a full-batch run trains, with the parameters of its latest checkpoint."""
+    """Return the network that a run trains, with the parameters of its latest checkpoint."""
     from limen.collapse.networks import network_of
-    from limen.config import FlowSpec, GDSpec, Spec, build, validate
+    from limen.config import FinetuneSpec, FlowSpec, GDSpec, Spec, TrainSpec, build, validate
     from limen.errors import InputError
     from limen.models.checkpoint import read_plain
     from limen.store import checkpoints
     from limen.types import Need, State
 
-    kinds: dict[str, type[Spec]] = {"gd": GDSpec, "flow": FlowSpec}
-    saved = checkpoints.newest_first(folder)
-    if spec.get("command") not in kinds or not saved:
+    kinds: dict[str, type[Spec]] = {
+        kind.COMMAND: kind for kind in (GDSpec, FlowSpec, TrainSpec, FinetuneSpec)
+    }
+    command = spec.get("command", "")
+    if command not in kinds:
         raise InputError(
-            f"{folder} keeps no weights yet: wait for its first checkpoint, or run with --save_model."
+            f"{folder} keeps no weights, and was not made by limen gd, flow, train or finetune, so that its network is "
+            "not known. Save its state_dict, and give that file with --arch."
+        )
+    saved = checkpoints.newest_first(folder)
+    if not saved:
+        raise InputError(
+            f"{folder} keeps no weights yet: wait for its first checkpoint, or run limen {command} anew and "
+            f"{KEEPING[command]}."
         )
     words = {key: value for key, value in spec.items() if key != "command"}
-    objective = build(validate(kinds[spec["command"]], words)).experiment.objective
+    experiment = build(validate(kinds[command], words)).experiment
+    objective, stream = experiment.objective, experiment.stream
     network = network_of(objective)
     state = State.from_dict(read_plain(saved[0])["state"])
-    point = objective.at(state, need=Need.NOTHING)
-    return network.module, network.example(point), network.unflatten(state.w.to(objective.dtype))
+    point = objective.at(state, None if stream is None else stream(0), Need.NOTHING)
+    return network.module, network.example(point), (objective.test or objective).state_dict(state)
 
 
 def _table(layers: list[GroupCounts]) -> list[str]:

@@ -20,32 +20,39 @@ def fitting(
     weights: Mapping[str, Tensor],
     arguments: Mapping[str, Any] | None = None,
     input_shape: tuple[int, ...] | None = None,
+    *,
+    outputs: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> tuple[nn.Module, Tensor]:
     """Return the network `arch` with these weights, in evaluation mode, and an input for it (2, …).
 
-    The shape of its inputs and the number of its outputs are those for which all its parameters have the shapes of
-    `weights`; of several shapes of images that do, the first serves as well as the others.
+    Where they are not known, the shape of its inputs and the number of its outputs are those for which all its
+    parameters have the shapes of `weights`; of several shapes of images that do, the first serves as well as the
+    others. The input is of zeros: real ones, or word numbers where the network refuses those.
 
     Args:
         arch: a model id of limen, or a user's `module:function`.
         weights: by name; buffers may be among them or not.
         arguments: further ones of the architecture.
         input_shape: of one input, where it is known.
+        outputs: how many it has, where it is known.
+        dtype: of inputs, where it is known.
 
     Raises:
         InputError: there is no such architecture, or it does not fit in any size.
     """
     reasons: list[str] = []
     for shape in [input_shape] if input_shape is not None else _shapes(weights):
-        for outputs in _outputs(weights):
+        for count in _outputs(weights) if outputs is None else [outputs]:
             try:
-                module = models.build(arch, input_shape=shape, outputs=outputs, arguments=arguments)
+                module = models.build(arch, input_shape=shape, outputs=count, arguments=arguments)
             except InputError as error:
                 reasons.append(str(error))
                 continue
             if (reason := _unlike(module, weights)) is None:
                 module.load_state_dict(dict(weights), strict=False)
-                return module.eval(), torch.zeros(2, *shape)
+                module.eval()
+                return module, torch.zeros(2, *shape, dtype=_dtype(module, shape) if dtype is None else dtype)
             reasons.append(f"{arch} for inputs {shape}: {reason}")
     shown = list(dict.fromkeys(reasons))[:3]
     raise InputError(
@@ -67,6 +74,16 @@ def _shapes(weights: Mapping[str, Tensor]) -> Iterator[tuple[int, ...]]:
 def _outputs(weights: Mapping[str, Tensor]) -> Iterable[int]:
     last = [x.shape[0] for x in weights.values() if x.ndim == 2][-1:]
     return last or [x.shape[0] for x in weights.values() if x.ndim][-1:] or [1]
+
+
+def _dtype(module: nn.Module, shape: tuple[int, ...]) -> torch.dtype:
+    """Return the type of inputs that the network takes: float32, or int64 where it refuses that."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros(2, *shape))
+    except (InputError, RuntimeError, TypeError, ValueError, IndexError):
+        return torch.int64
+    return torch.float32
 
 
 def _unlike(module: nn.Module, weights: Mapping[str, Tensor]) -> str | None:

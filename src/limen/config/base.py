@@ -20,6 +20,8 @@ from limen.errors import InputError, nearest
 from limen.registry.values import Mismatch, Rule, read
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from limen.run import Experiment
 
 S = TypeVar("S", bound="Spec")
@@ -219,6 +221,21 @@ def build(spec: Spec) -> Built:
         DataError: data files are missing or damaged.
     """
     return spec.build()
+
+
+def network_info(inputs: Tensor, outputs: int) -> dict[str, Any]:
+    """Return what run.json says of what the network takes and gives: shape and type of one input, and outputs.
+
+    Args:
+        inputs: of the data (n, …); bytes are images, which the network sees as floats.
+        outputs: of the network.
+    """
+    whole = not inputs.is_floating_point() and str(inputs.dtype) != "torch.uint8"
+    return {
+        "input_shape": list(inputs.shape[1:]),
+        "input_dtype": "int64" if whole else "float32",
+        "outputs": outputs,
+    }
 
 
 def place(name: str) -> str:

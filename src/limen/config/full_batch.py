@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from annotated_types import Ge, Gt, Interval, Lt, doc
 
 from limen import registry
-from limen.config.base import Built, Keeping, Spec, about, place, safe
+from limen.config.base import Built, Keeping, Spec, about, network_info, place, safe
 from limen.errors import InputError, nearest
 from limen.registry.values import Rule
 
@@ -226,6 +226,7 @@ class FullBatchSpec(Spec):
         folder = self.folder(ghost_batches=objective.ghost_batches)
         info = {
             "data_hash": data.digest(),
+            **network_info(data.inputs, data.outputs),
             "ghost_batches": objective.ghost_batches,
             "physical_batch_size": objective.chunk_size,
         }

@@ -15,7 +15,7 @@ import torch
 from limen import data as datasets
 from limen import dynamics, models, registry
 from limen.config import kinds
-from limen.config.base import Built, FieldError, Keeping, place
+from limen.config.base import Built, FieldError, Keeping, network_info, place
 from limen.config.times import in_steps, scaled
 from limen.config.training import TrainSpec, data_fields, usual_loading
 from limen.dynamics._around import EMA, SAM, SWA
@@ -81,6 +81,7 @@ def build_training(spec: TrainSpec) -> Built:
         "data_hash": stream.describe()["data"],
         "steps_per_epoch": stream.steps_per_epoch,
         "batch_size": spec.train_batch_size,
+        **network_info(trained.test_images, trained.outputs),
         "loss": objective.loss.name,
         "state_freq": 0
         if saver is None

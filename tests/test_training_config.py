@@ -232,6 +232,10 @@ def test_evaluation_and_training_need_not_be_of_one_set():
 
 
 WORDS = [("model", "transformer"), ("train_data", {"english": {}}), ("eval_data", {"english": {}})]
+VALUES = [
+    *(("model", {"regression": {}}), ("train_batch_size", 8)),
+    *((f"{part}_data", {"chebyshev-3-20": {}}) for part in ("train", "eval")),
+]
 REFUSED = {
     "unknown key": ([("optimizr", {})], "unknown option 'optimizr'. Did you mean 'optimizer'?"),
     "unknown field": (
@@ -279,15 +283,21 @@ REFUSED = {
     ),
     "smoothed words": (
         [*WORDS, ("algorithms", {"label_smoothing": {}})],
-        "algorithms.label_smoothing: expected data with one class an example, got the words of english",
+        "algorithms.label_smoothing: expected data with one class an example, got english.",
     ),
     "noisy words": (
         [*WORDS, ("train_data", {"english": {"sigma": 0.2}})],
-        "train_data.english.sigma: expected data with one class an example, got the words of english",
+        "train_data.english.sigma: expected data with one class an example, got english.",
     ),
+    "cut words": ([*WORDS, ("algorithms", {"cutout": {}})], "algorithms.cutout: expected data with images"),
+    "smoothed values": (
+        [*VALUES, ("algorithms", {"label_smoothing": {}})],
+        "algorithms.label_smoothing: expected data with one class an example, got chebyshev-3-20.",
+    ),
+    "cut values": ([*VALUES, ("algorithms", {"cutmix": {}})], "algorithms.cutmix: expected data with images"),
     "mixed words": (
         [*WORDS, ("algorithms", {"mixup": {}})],
-        "algorithms.mixup: expected data with one class an example",
+        "algorithms.mixup: expected data with one target an example",
     ),
     "a key of finetune": ([("load_batch", 20)], "load_batch: expected only by `limen finetune`"),
     "no time either": (

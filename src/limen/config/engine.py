@@ -184,8 +184,10 @@ def _stream(
         if name in spec.algorithms
     }
     rest = {name: value for name, value in fields.items() if name not in kinds.LOADING}
-    if trained.labels.ndim > 1 and not trained.labels.is_floating_point():
-        _refuse_for_words(kind, trained.stream(rest), spec.algorithms)
+    with _within("train_data"):
+        drawn = trained.stream(rest)
+    noisy = drawn.get("label_noise") is not None or drawn.get("target_noise") is not None
+    _refuse_unfit(kind, trained, noisy, spec.algorithms)
     with _within("train_data"):
         return Minibatches(
             trained.images,
@@ -196,7 +198,7 @@ def _stream(
             shuffle=fields.get("shuffle", True),
             drop_last=fields.get("drop_last", True),
             device=device,
-            **trained.stream(rest),
+            **drawn,
             **mixing,
         )
 
@@ -219,20 +221,21 @@ def _refuse_alone(spec: TrainSpec, kind: str, objective: Training, stream: Minib
         raise FieldError(path, f"{path}: {said}: {str(error).splitlines()[0].rstrip('.')}.") from error
 
 
-def _refuse_for_words(kind: str, drawn: Mapping[str, Any], algorithms: Mapping[str, Any]) -> None:
-    """Refuse what needs one class an example, where the examples are rows of words."""
-    asked = [
-        f"algorithms.{name}"
-        for name in ("label_smoothing", "mixup", "cutmix", "cutout")
-        if name in algorithms
-    ]
-    if any(drawn.get(name) is not None for name in ("label_noise", "target_noise")):
-        asked.insert(0, f"train_data.{kind}.sigma")
-    if asked:
-        raise FieldError(
-            asked[0],
-            f"{asked[0]}: expected data with one class an example, got the words of {kind}. Leave it out.",
-        )
+def _refuse_unfit(kind: str, trained: ImageSet, noisy: bool, algorithms: Mapping[str, Any]) -> None:
+    """Refuse by its key what the data are not made for."""
+    words = trained.labels.ndim > 1 and not trained.labels.is_floating_point()
+    one_class, images = not words and trained.classes is not None, trained.images.ndim == 4
+    needs = {
+        f"train_data.{kind}.sigma": (noisy and words, "one class an example"),
+        "algorithms.label_smoothing": (not one_class, "one class an example"),
+        "algorithms.mixup": (words, "one target an example, rather than words"),
+        "algorithms.cutmix": (not images, "images"),
+        "algorithms.cutout": (not images, "images"),
+    }
+    for path, (unfit, expected) in needs.items():
+        head, _, name = path.partition(".")
+        if unfit and (head == "train_data" or name in algorithms):
+            raise FieldError(path, f"{path}: expected data with {expected}, got {kind}. Leave it out.")
 
 
 def _objective(spec: TrainSpec, trained: ImageSet, evaluated: ImageSet, device: str) -> Training:

@@ -10,9 +10,12 @@ from torch.nn import functional as F
 
 from limen.analysis.ranks import spearman
 from limen.collapse.side_by_side import Setting, Together, layer_parts, network
+from limen.dynamics import sgd
 from limen.errors import InputError
+from limen.objectives.training import Training
 from limen.plots.collapse_grid import collapse_grid
 from limen.recipes import collapse
+from limen.streams import Minibatches
 from limen.symmetry import neuron_groups
 
 SETTINGS = [Setting(0.3, 0.0, 4, 0), Setting(0.1, 0.5, 4, 1), Setting(0.2, 1.0, 4, 1)]
@@ -43,6 +46,40 @@ def test_networks_side_by_side_are_those_of_torch_optim():
             assert torch.allclose(together.parameters[name][index], parameter, rtol=1e-4, atol=1e-6)
         assert outcome.loss == pytest.approx(F.cross_entropy(net(images), labels).item(), rel=1e-4)
         assert outcome.setting == SETTINGS[index]
+
+
+class Drawn(Together):
+    """One network that sees what a stream of limen draws."""
+
+    def __init__(self, setting, images, labels, stream, weight_decay):
+        super().__init__([setting], images, labels, weight_decay)
+        self.stream = stream
+
+    def batch(self, step):
+        drawn = self.stream(step)
+        return drawn.inputs[None, :, 0].long(), drawn.targets[None].argmax(2)
+
+
+def test_its_step_is_that_of_training_on_the_same_draws():
+    images, labels = data()
+    seen = {"seed": 3, "label_noise": 0.5, "classes": 2}
+    setting = Setting(0.3, 0.5, 4, 0)
+    rows = Minibatches(
+        torch.arange(23.0)[:, None], labels, 4, **seen
+    )  # the number of each image in its place
+    drawn = Drawn(setting, images, labels, rows, weight_decay=0.01)
+    objective = Training(network(setting.seed), "ce")
+    stream, rule = Minibatches(images, labels, 4, **seen), sgd.make(lr=setting.lr, weight_decay=0.01)
+    state = rule.init(objective, objective.start())
+    flipped = 0
+    for step in range(12):
+        drawn.step(step)
+        state, _ = rule.step(objective.at(state, stream(step)), state)
+        numbers, noisy = drawn.batch(step)
+        flipped += int((noisy != labels[numbers]).sum())
+    assert flipped > 0
+    for name, parameter in objective.state_dict(state).items():
+        assert torch.allclose(drawn.parameters[name][0], parameter, rtol=1e-4, atol=1e-6)
 
 
 def test_an_epoch_sees_each_image_once_and_noise_is_fresh_and_wrong():

@@ -217,7 +217,7 @@ def _refuse_alone(spec: TrainSpec, kind: str, objective: Training, stream: Minib
         return
     try:
         _ = objective.at(State(objective.start(), torch.zeros(())), stream(last)).loss
-    except (ValueError, RuntimeError) as error:  # InputError is one of the first
+    except ValueError as error:  # PyTorch's BatchNorm raises it, and InputError is one
         raise FieldError(path, f"{path}: {said}: {str(error).splitlines()[0].rstrip('.')}.") from error
 
 

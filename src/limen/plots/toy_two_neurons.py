@@ -23,10 +23,11 @@ def draw(outcome: Outcome) -> Figure:
 
     def curves(axes: object, rows: range, label: str, values: object) -> None:
         for row, colour, value in zip(rows, shades(len(rows)), values, strict=True):  # type: ignore[call-overload]
+            stayed = f"{arrays['stayed'][row]:.0f} of {seeds}"
             kept = np.maximum(arrays["distance"][row], 1e-32)
             axes.plot(arrays["step"], kept.T, color=colour, linewidth=0.3, alpha=0.45)  # type: ignore[attr-defined]
             middle = np.exp(np.median(np.log(kept), axis=0))
-            axes.plot(arrays["step"], middle, color=colour, linewidth=1.1, label=f"{label} = {value:g}")  # type: ignore[attr-defined]
+            axes.plot(arrays["step"], middle, color=colour, linewidth=1.1, label=f"{value:g}, {stayed}")  # type: ignore[attr-defined]
 
     curves(by_lr, range(count), "lr", parameters["lrs"])
     curves(by_sigma, range(count, len(arrays["lr"])), "σ", parameters["sigmas"])
@@ -35,8 +36,16 @@ def draw(outcome: Outcome) -> Figure:
         axes.set(xlabel="step", ylabel="‖w₁ − w₂‖²", ylim=(1e-30, 20), xlim=(0, arrays["step"][-1]))
         name(axes, f"{fixed}: {seeds} seeds (thin), their median (thick)")
 
-    legend(by_lr, columns=2, place="lower left")
-    legend(by_sigma, columns=2, place="lower right")
+    for axes, label in ((by_lr, "lr"), (by_sigma, "σ")):
+        axes.legend(
+            title=f"{label}, seeds that stayed",
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1.0),
+            borderaxespad=0,
+            fontsize=6,
+            title_fontsize=6,
+            handlelength=1.2,
+        )
 
     groups = (
         (slice(0, count), "σ = " + f"{parameters['sigma']:g}"),
@@ -57,7 +66,7 @@ def draw(outcome: Outcome) -> Figure:
             **(BARS | {"marker": marker}),
             label=f"runs, {label}, 3σ",
         )
-    exponent.plot([], [], color="black", **THEORY, label="invariant set")
+    exponent.plot([], [], color="black", **THEORY, label="linearised about the set")
     exponent.set_xscale("log")
     exponent.set_yscale("log")
     exponent.xaxis.set_major_locator(FixedLocator([0.01, 0.02, 0.04, 0.08]))

@@ -102,6 +102,47 @@ def test_a_shift_is_no_silence():
     assert merge(net, inputs).after == {"0": 5}
 
 
+class TwoWriters(nn.Module):
+    """relu(norm(a x) + b x)."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(8, 3)
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.norm(self.a(x)) + self.b(x)))
+
+
+def test_a_unit_is_silent_if_each_of_its_writers_is():
+    torch.manual_seed(0)
+    net, inputs = TwoWriters().double().eval(), torch.randn(20, 5).double()
+    (group,) = neuron_groups(net, inputs)
+    assert {slot.parameter for slot in group.speaking} == {"norm.weight", "norm.bias", "b.weight", "b.bias"}
+    state = silence(duplicate(net.state_dict(), group, [(0, 1)]), group, [4])
+    state["norm.weight"][[2, 3]] = state["norm.bias"][[2, 3]] = 0  # b still writes unit 2, and not unit 3
+    state["b.weight"][3] = state["b.bias"][3] = 0
+    net.load_state_dict(state)
+    found = merge(net, inputs)
+    assert (found.vanished, found.identical, found.after) == (2, 1, {"a": 5})
+    assert found.refused == {}
+    assert found.gap < 1e-12
+
+
+def test_a_depthwise_filter_of_a_silent_channel_may_be_anything():
+    net = nn.Sequential(
+        *(nn.Conv2d(2, 6, 1), nn.Tanh(), nn.Conv2d(6, 6, 3, groups=6), nn.Tanh()),
+        *(nn.Flatten(), nn.Linear(6, 2)),
+    ).double()
+    inputs = torch.randn(4, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for parameter in (net[0].weight, net[0].bias, net[2].bias):
+        parameter.data[2] = 0
+    net[0].weight.data[4] = net[0].bias.data[4] = 0  # the filter's bias still speaks
+    found = merge(net, inputs)
+    assert (found.vanished, found.after) == (1, {"0": 5})
+    assert found.gap < 1e-14
+
+
 def test_a_layer_that_is_silent_throughout_keeps_one_unit():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     inputs = torch.randn(5, 3, dtype=torch.float64)

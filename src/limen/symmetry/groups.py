@@ -77,6 +77,8 @@ class NeuronGroup:
         sign: whether a unit stays at zero when all that belongs to it is zero.
         smooth: whether the loss has a Hessian where all that is a unit's is zero, as with tanh and not with relu; said
             of groups whose `sign` holds.
+        speaking: the slots which, all zero, leave a unit silent where `sign` holds: scale and shift of writers with a
+            norm layer, weights and biases of the others.
         permutation: whether two units stay equal when all that belongs to them is equal.
         exchange: whether the function in evaluation stays the same when units are exchanged; `permutation` holds if
             this does and training treats units alike, as dropout does not.
@@ -99,6 +101,7 @@ class NeuronGroup:
     writers: tuple[str, ...] = field(default=())
     coupled: bool = False
     smooth: Invariance = Invariance(True, "no operation on the units has a kink at 0")
+    speaking: tuple[Slot, ...] = ()
 
     def vectors(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Return what belongs to each unit as rows (size, d): incoming weights, bias, scale, shift, outgoing weights.
@@ -269,8 +272,25 @@ class _Assembly:
         )
         name = writers[0] if kind == "units" else _under(_common(writers), kind)
         smooth = self._smooth(own, rank)
+        heard, normed = self.interpreter.speaking, self.interpreter.normed
+        speaking = tuple(
+            slot
+            for slot in slots  # what a depthwise filter scales is silent without it
+            if slot.parameter in heard and (slot.role != "scale" or slot.parameter in normed)
+        )
         return NeuronGroup(
-            name, size, slots, sign, permutation, exchange, statistics, kind, writers, coupled, smooth
+            name,
+            size,
+            slots,
+            sign,
+            permutation,
+            exchange,
+            statistics,
+            kind,
+            writers,
+            coupled,
+            smooth,
+            speaking,
         )
 
     def _slots(

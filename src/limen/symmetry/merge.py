@@ -9,7 +9,7 @@ with fewer units does not give the same outputs, the step is undone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,10 @@ def _plan(group: NeuronGroup, state: Mapping[str, Tensor], tolerance: float) -> 
     """Find the units that can go, as far as weights tell."""
 
     def rows(*roles: str) -> Tensor:
-        parts = [slot.slices(state[slot.parameter]) for slot in group.slots if slot.role in roles]
+        return joined([slot for slot in group.slots if slot.role in roles])
+
+    def joined(slots: Sequence[Slot]) -> Tensor:
+        parts = [slot.slices(state[slot.parameter]) for slot in slots]
         return torch.cat(parts, dim=1).double() if parts else torch.zeros(group.size, 0, dtype=torch.float64)
 
     def zero(x: Tensor) -> Tensor:
@@ -147,11 +150,10 @@ def _plan(group: NeuronGroup, state: Mapping[str, Tensor], tolerance: float) -> 
         none = torch.zeros(group.size, dtype=torch.bool, device=x.device)
         return lengths <= tolerance * lengths.max() if x.shape[1] else none
 
-    # with a norm layer, incoming weights of zero leave its shift
-    written = (
-        rows("scale", "shift") if any(slot.role == "shift" for slot in group.slots) else rows("in", "bias")
-    )
-    silent = zero(written) | zero(rows(*WRITING)) if group.sign else torch.zeros_like(zero(written))
+    # with a norm layer, incoming weights of zero leave its shift; other writers may have none
+    silent = zero(joined(group.speaking or [slot for slot in group.slots if slot.role in WRITING]))
+    if not group.sign:
+        silent = torch.zeros_like(silent)
     unread = zero(rows("out"))
     gone = (silent | unread).tolist()
     whole = rows(*WRITING)

@@ -126,6 +126,8 @@ class Interpreter:
         parameters: value of each parameter and of each statistic of a norm layer, by name.
         roles: of a parameter's layer, by (parameter, layer), as its first use has it.
         statistics: buffers that norm layers keep for each channel.
+        speaking: parameters whose slices, where they are all zero, leave a unit's value at zero. Of what is normalised
+            that is the norm layer's scale and shift alone, whatever was written before it.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -138,6 +140,12 @@ class Interpreter:
         self.statistics: dict[str, Value] = {}
         self.names = {number: name for name, number in tape.buffers.items()}
         self.where = ""
+        self.speaking: set[str] = set()
+        self.normed: set[str] = set()  # scales and shifts of norm layers
+        self.written: dict[int, frozenset[str]] = {
+            number: frozenset([name]) for name, number in tape.parameters.items()
+        }
+        self.fixed = set(tape.parameters.values())  # what comes of parameters alone
         grouped = self._grouped()
         for name, number in tape.parameters.items():
             value = parameter_value(self.atoms, name, tape.shapes[number])
@@ -203,8 +211,32 @@ class Interpreter:
             for ref in given:
                 self.axes.opaque(self._value(ref), why)
         results = handler(self, call) if handler else [Value(self.tape.shapes[n]) for n in numbers]
+        self._write(name, given, numbers, joins=handler in JOINING)
         for number, value in zip(numbers, results, strict=False):
             self.values[number] = value
+
+    def _write(self, name: str, given: Sequence[Ref], numbers: Sequence[int], *, joins: bool) -> None:
+        """Note which parameters a value was last written by, and which of them are heard beyond it."""
+        own = [ref.number for ref in given if ref.number in self.fixed]
+        other = [
+            ref.number
+            for ref in given
+            if ref.number not in self.fixed and ref.number not in self.tape.constants
+        ]
+        before = frozenset[str]().union(*(self.written.get(number, frozenset()) for number in other))
+        written = frozenset[str]().union(*(self.written.get(number, frozenset()) for number in own))
+        if not other:
+            self.fixed.update(numbers)
+        elif name in NORMS:
+            self.normed |= written
+            written = written or before  # without scale and shift, what was written is what is heard
+        elif name == "mul":
+            written = before  # a scale is silent where what it multiplies is
+        elif joins:
+            written |= before
+        else:
+            self.speaking |= before
+        self.written.update(dict.fromkeys(numbers, written))
 
     def here(self, name: str) -> str:
         """Name an operation and the module it is in."""
@@ -568,6 +600,8 @@ RELAXED: Mapping[str, Any] = {
     "_reshape_alias": lambda x, size, stride: x.reshape(size),
 }
 
+NORMS = ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training")
+
 HANDLERS: Mapping[str, Callable[[Interpreter, Call], list[Value]]] = {
     **dict.fromkeys(MOVES, Interpreter.move),
     **dict.fromkeys(POOLS, Interpreter.pool),
@@ -576,10 +610,7 @@ HANDLERS: Mapping[str, Callable[[Interpreter, Call], list[Value]]] = {
     **dict.fromkeys(("cat", "stack"), Interpreter.join),
     **dict.fromkeys(("index", "index_select"), Interpreter.index),
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), Interpreter.softmax),
-    **dict.fromkeys(
-        ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
-        Interpreter.batch_norm,
-    ),
+    **dict.fromkeys(NORMS, Interpreter.batch_norm),
     "constant_pad_nd": Interpreter.pad,
     "convolution": Interpreter.convolution,
     "embedding": Interpreter.look_up,
@@ -589,6 +620,12 @@ HANDLERS: Mapping[str, Callable[[Interpreter, Call], list[Value]]] = {
     "native_layer_norm": Interpreter.layer_norm,
     "_weight_norm_interface": Interpreter.weight_norm,
 }
+
+JOINING = (
+    *(Interpreter.elementwise, Interpreter.move, Interpreter.pool, Interpreter.join, Interpreter.pad),
+    *(Interpreter.dropout, Interpreter.gated),
+)
+"""What leaves values at zero where all that wrote them is."""
 
 
 def _name(call: Call) -> str:

@@ -12,5 +12,5 @@ def digest(*tensors: Tensor) -> str:
     sha = hashlib.sha256()
     for x in tensors:
         sha.update(f"{tuple(x.shape)} {x.dtype}".encode())
-        sha.update(x.detach().cpu().contiguous().numpy().tobytes())
+        sha.update(x.detach().cpu().contiguous().numpy().reshape(-1).data)  # without a copy
     return sha.hexdigest()

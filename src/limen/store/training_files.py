@@ -1,6 +1,6 @@
 """The published files of training, beside limen's own: weights as checkpoints, curves as plain tensors.
 
-* `hparams.yaml`: the configuration; `limen train -f` takes it,
+* `hparams.yaml`: the configuration; `limen train -f` takes it (that of a fine-tuning `limen finetune -f`),
 * `model_init.pt`, `model_final.pt`: state_dicts, before the first step and after the last,
 * `checkpoints/state_<n>ba.pt`: `["state"]["model"]["module.<name>"]`, weights and buffers after n batches,
 * `log.pt`: by metric, all values (m,), and under `batch/<metric>` the batches (m,) at which they were taken,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -14,7 +17,17 @@ from limen.cli import toy as cli
 from limen.cli.main import main
 from limen.errors import InputError
 from limen.plots.toys import DRAW, toy
-from limen.toys import Check, Outcome, teacher_student_general
+from limen.toys import (
+    Check,
+    Outcome,
+    neuron,
+    quadratic,
+    quartic,
+    teacher_student,
+    teacher_student_general,
+    two_neurons,
+    uv,
+)
 
 SHORT = ["quartic", "--zetas", "0.5:2.5:5", "--paths", "200", "--dt", "0.01", "--snapshots", "0,500,1000"]
 
@@ -55,6 +68,15 @@ def test_the_same_seed_draws_the_same_figure(tmp_path):
         ("quartic --dt 1", "must be below 0.0203"),
         ("quartic --zetas 1:2", "FROM:TO:COUNT"),
         ("quartic --snapshots 0,1.5", "expected whole numbers"),
+        ("quartic --snapshots 0,nan", "expected finite numbers"),
+        ("quartic --snapshots=-5", "snapshots"),
+        ("quartic --arrays well.txt", "ending in .npz"),
+        ("quartic --json missing.txt/well.json -o well.png --arrays well.png", "ending in .npz"),
+        ("quartic -o well.png --json well.png", "need a file each"),
+        ("neuron --times=-1", "times"),
+        ("neuron --times inf", "expected finite numbers"),
+        ("quadratic --starts 0", "starts must be at least 1, got 0"),
+        ("uv --width 0", "width must be at least 1, got 0"),
         ("quartic -o well.txt", ".png, .pdf or .svg"),
         ("quartic --dtype half", "expected float64 or float32"),
         ("neuron --activation rleu", "Did you mean"),
@@ -73,9 +95,54 @@ def test_bad_words_are_refused_before_any_work(words, said, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-def test_a_theory_that_fails_is_told_and_exits_1(tmp_path, monkeypatch, capfd):
-    from limen.toys import uv
+def test_files_that_cannot_be_written_are_refused_before_any_work(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("limen.toys.quartic.run", lambda **_: pytest.fail("it was run"))
+    (tmp_path / "file").write_text("")
+    for words in (["--json", "file/well.json"], ["--arrays", "file/well.npz"], ["-o", "file/well.png"]):
+        monkeypatch.chdir(tmp_path)
+        assert main(["toy", "quartic", *words]) == 1
+        assert "Name a file in a folder you may write to" in capfd.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert main(["toy", "quartic", "--json", "folder"]) == 1
+    assert "it is a folder" in capfd.readouterr().err
 
+
+def test_what_could_not_be_judged_is_told_as_such(capfd):
+    outcome = Outcome("uv", {}, {}, [Check.skip("a number", "no run ended")])
+    assert cli._report(outcome, 1.0) == [
+        "not judged: a number: no run ended",
+        "no check could be made: the theory is not judged (1.0 s)",
+    ]
+
+
+def test_what_is_not_a_number_heads_the_report():
+    checks = [Check("fine", 1.0, 1.0, 0.1), Check("lost", math.nan, 1.0, 0.1), Check("off", 2.0, 1.0, 0.1)]
+    report = cli._report(Outcome("uv", {}, {}, checks), 1.0)
+    assert [row.split()[-1] for row in report[2:5]] == ["lost", "off", "fine"]
+    assert "3 checks, 2 beyond" in report[-1]
+
+
+LISTS = [
+    (cli.quartic, quartic, {"zetas": "zetas", "snapshots": "snapshots"}),
+    (cli.neuron, neuron, {"times": "times"}),
+    (cli.two_neurons, two_neurons, {"lrs": "lrs", "sigmas": "sigmas"}),
+    (cli.teacher_student, teacher_student, {"sigmas": "sigmas", "phases": "phases"}),
+    (cli.teacher_student, teacher_student_general, {"batches": "batches"}),
+    (cli.uv, uv, {"rates": "rates"}),
+    (cli.quadratic, quadratic, {"asymmetries": "asymmetries"}),
+]
+
+
+@pytest.mark.parametrize(("command", "system", "lists"), LISTS)
+def test_the_help_says_the_published_values(command, system, lists):
+    options = typing.get_type_hints(command, include_extras=True)
+    taken = inspect.signature(system.run).parameters
+    for option, name in lists.items():
+        said = options[option].__metadata__[0].help.split("(default: ")[1].rstrip(").")
+        assert cli._floats(said, option) == pytest.approx(taken[name].default), option
+
+
+def test_a_theory_that_fails_is_told_and_exits_1(tmp_path, monkeypatch, capfd):
     real = uv.run
 
     def wrong(**words):
@@ -86,7 +153,7 @@ def test_a_theory_that_fails_is_told_and_exits_1(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(uv, "run", wrong)
     monkeypatch.chdir(tmp_path)
     # signature of `real`, so that the command passes its words on
-    wrong.__signature__ = __import__("inspect").signature(real)
+    wrong.__signature__ = inspect.signature(real)
     assert main(["toy", "uv", "--rates", "0.5,1", "--width", "16", "--seeds", "2", "--steps", "30"]) == 1
     assert "THE THEORY DOES NOT HOLD" in capfd.readouterr().out
     assert json.loads((tmp_path / "toy_uv.json").read_text())["holds"] is False

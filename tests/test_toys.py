@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -15,7 +16,9 @@ from limen.objectives.quartic import Quartic
 from limen.objectives.units import Units
 from limen.toys import Check, Outcome, neuron, quadratic, quartic, teacher_student, two_neurons, uv
 from limen.toys import teacher_student_general as general
-from limen.toys.brownian import euler_exponent, quartic_wall, reflected_beyond
+from limen.toys.brownian import euler_exponent
+from limen.toys.confined import beyond
+from limen.toys.fits import line, pooled
 from limen.toys.normals import Normals
 from limen.toys.parallel import spread
 from limen.toys.paths import follow
@@ -72,7 +75,29 @@ def test_a_check_counts_standard_errors_beyond_its_allowance():
     assert Check("", 1.5, 1.0, 0.1, 0.3).holds
     assert not Check("", 1.5, 1.0, 0.1).holds
     assert not Check("", 1.0 + 1e-9, 1.0, 0.0).holds
-    assert not Check("", math.nan, 1.0, 0.1).holds
+    assert Check("", math.nan, 1.0, 0.1).holds is False
+    assert Check("", 1.0, 1.0, math.nan).holds is False
+
+
+def test_a_bound_is_judged_on_one_side():
+    assert Check("", -7.0, 2.0, 0.0, kind="at most").holds
+    assert Check("", 2.0, 2.0, 0.0, kind="at most").holds
+    assert not Check("", 2.0, 2.0, 0.0, kind="below").holds
+    assert not Check("", 2.1, 2.0, 0.0, kind="at most").holds
+    assert math.isclose(Check("", 2.5, 2.0, 0.1, 0.3, kind="at most").deviation, 2.0)
+
+
+def test_where_nothing_could_be_checked_nothing_is_said_to_hold():
+    skipped = Check.skip("a number", "there is none")
+    assert Outcome("", {}, {}, []).holds is None
+    assert Outcome("", {}, {}, [skipped]).holds is None
+    assert Outcome("", {}, {}, [skipped, Check("", 1.0, 1.0, 0.1)]).holds is True
+    assert Outcome("", {}, {}, [skipped, Check("", 9.0, 1.0, 0.1)]).holds is False
+    told = Outcome("", {}, {}, [skipped]).to_dict()
+    assert told["holds"] is None
+    assert told["checks"][0]["skipped"] == "there is none"
+    infinite = Outcome("", {}, {}, [Check("", 1.0, 1.0, math.inf, math.inf)]).to_dict()
+    json.dumps(infinite, allow_nan=False)
 
 
 def test_the_limit_of_a_verdict_is_exceeded_by_chance_in_three_of_a_thousand_seeds():
@@ -162,24 +187,45 @@ def test_the_exponent_of_eulers_steps_tends_to_that_of_the_equation():
     assert np.allclose(orders, 1, atol=0.1)
 
 
-def test_reflected_brownian_motion_is_half_normal_without_drift_and_exponential_with_drift_to_the_wall():
-    depth, zero = np.linspace(0, 4, 9), np.zeros(1)
-    half = np.array([math.erfc(d / math.sqrt(2 * 3.0)) for d in depth])
-    assert np.allclose(reflected_beyond(depth, 1.5, 0.0, 2.0, zero), half, rtol=1e-12)
-    late = reflected_beyond(depth, 1e4, -0.7, 2.0, zero)
-    assert np.allclose(late, np.exp(-2 * 0.7 * depth / 2.0), rtol=1e-9)
-    # far from the wall there is none
-    away = reflected_beyond(np.array([100.0]), 1.0, 0.5, 2.0, np.array([100.0]))
-    assert np.allclose(away, 1 - 0.5 * math.erfc(0.5 / math.sqrt(2 * 2.0)), rtol=1e-9)
+def test_confined_brownian_motion_is_free_far_below_the_well_and_gamma_in_the_end():
+    start = np.array([-60.0, -45.0])
+    free = [0.5 * math.erfc((34.0 + x - 0.3 * 8.0) / math.sqrt(2 * 8.0 * 1.5)) for x in start]
+    assert np.allclose(beyond(34.0, [8.0], -0.3, 1.5, start)[0], free, atol=1e-4)
+    # without a drift down, θ² has a Gamma law of shape λ/ζ² and scale ζ² in the end
+    shape, variance = 0.1, 2.0
+    tail = torch.special.gammainc(torch.tensor(shape), torch.tensor(math.exp(-2 * 8.0) / variance).double())
+    late = beyond(8.0, [4000.0], shape * variance, variance, np.zeros(1))[0, 0]
+    assert math.isclose(late, float(tail), rel_tol=2e-3)
+    # at once, nothing has moved
+    assert beyond(8.0, [0.0], 0.2, 2.0, np.array([-9.0, -1.0]))[0].round(6).tolist() == [1.0, 0.0]
 
 
-def test_the_wall_of_the_quartic_holds_the_mass_of_its_density():
-    exponent, variance = 0.4, 2.5
-    x = np.linspace(-200, 4, 400_001)
-    mass = np.trapezoid(np.exp((2 * exponent * x - np.exp(2 * x)) / variance), x)
-    below = variance / (2 * exponent) * math.exp(2 * exponent * quartic_wall(exponent, variance) / variance)
-    assert math.isclose(mass, below, rel_tol=1e-6)
-    assert math.isclose(quartic_wall(1e-5, variance), quartic_wall(0.0, variance), rel_tol=1e-4)
+def test_confined_brownian_motion_is_what_small_steps_do():
+    from_one = np.zeros(4000)
+    draws = np.random.default_rng(0)
+    x, h, variance = from_one.copy(), 0.005, 3.0
+    for _ in range(800):
+        x += h * (-0.4 - np.exp(2 * x)) + math.sqrt(h * variance) * draws.standard_normal(4000)
+    predicted = beyond(7.0, [4.0], -0.4, variance, from_one)[0, 0]
+    assert abs((x < -7).mean() - predicted) < 3 * math.sqrt(predicted * (1 - predicted) / 4000)
+
+
+def test_a_weighted_line_and_its_covariance():
+    draws = np.random.default_rng(0)
+    x, error = np.array([0.0, 1.0, 3.0, 4.0]), np.array([0.1, 0.3, 0.2, 0.1])
+    found = [line(x, 2 - 0.5 * x + error * draws.standard_normal(4), error) for _ in range(4000)]
+    at, covariance = np.array([one[0] for one in found]), found[0][1]
+    assert np.allclose(at.mean(0), [2, -0.5], atol=4 * np.sqrt(np.diag(covariance) / 4000).max())
+    assert np.allclose(np.cov(at.T), covariance, rtol=0.1)
+
+
+def test_pooled_deviations_are_normal_by_chance_and_large_together():
+    draws = np.random.default_rng(0).standard_normal((20_000, 40))
+    values = np.array([pooled("", row).measured for row in draws])
+    assert abs(values.mean()) < 0.03
+    assert abs(values.std() - 1) < 0.03
+    assert not pooled("", 1.9 * np.ones(40)).holds  # none beyond 3 alone
+    assert pooled("", np.zeros(0)).skipped
 
 
 @pytest.mark.parametrize("zeta", [0.5, 1.0, 1.5])
@@ -198,13 +244,6 @@ def test_the_logistic_solves_its_equation_also_where_it_dies():
     rate = np.gradient(s, t, axis=0)[1:-1]
     assert np.allclose(rate, (2 * s * (limit - s))[1:-1], atol=1e-5)
     assert s[0].tolist() == [1.0, 1.0, 2.0]
-
-
-def test_the_stationary_mode_is_s_less_half_the_noise_for_small_steps():
-    exact = [teacher_student.stationary(0.8, 10.0 / math.sqrt(eta), eta) for eta in (1e-3, 1e-4, 1e-5)]
-    assert exact == [0.0] * 3  # ησ² = 100: collapsed
-    eta = 1e-5
-    assert math.isclose(teacher_student.stationary(0.8, math.sqrt(0.6 / eta), eta), 0.5, rel_tol=1e-4)
 
 
 def test_the_student_in_the_singular_basis_is_the_matrix_student():
@@ -266,13 +305,41 @@ def test_a_wrong_theory_is_found_out(outcomes):
     right = outcomes["quartic"]
     wrong = quartic.verdict(1.5 * 1.1, 0.01, 400, dict(right.arrays))
     assert not Outcome("quartic", {}, {}, wrong).holds
-    arrays = dict(outcomes["teacher-student"].arrays)
-    eta = 3 / 1024
-    end = int(np.flatnonzero(arrays["step"] == 5000)[0])
-    assert not Outcome("", {}, {}, teacher_student.verdict(3 * eta, end, 2500, arrays)).holds
     arrays = dict(outcomes["neuron"].arrays)
     shifted = arrays | {"exponent_euler": arrays["exponent_euler"] + 0.1}
     assert not Outcome("", {}, {}, neuron.verdict(1.0, shifted)).holds
+
+
+def test_noise_off_by_one_per_cent_is_found_out_by_the_exponents_together():
+    zeta = np.linspace(0.03, 3, 100)
+    error = zeta / math.sqrt(5.0 * 1000)
+    draws = error * np.random.default_rng(0).standard_normal(100)
+    theory = 1.5 - zeta**2 / 2
+    arrays = {"zeta": zeta, "exponent_error": error, "exponent_euler": theory}
+    right, wrong = (
+        quartic.together(1.5, arrays | {"exponent": 1.5 - (factor * zeta) ** 2 / 2 + draws})
+        for factor in (1.0, 1.01)
+    )
+    assert Outcome("", {}, {}, right).holds
+    assert not Outcome("", {}, {}, wrong).holds
+
+
+def test_certain_fractions_are_not_counted_one_by_one():
+    predicted = np.array([0.0, 1e-4, 0.4, 1.0, 1.0])
+    found = quartic.collapsed(1.0, 1000, np.arange(5.0), np.array([0.0, 0.0, 0.41, 1.0, 1.0]), predicted)
+    assert len(found) == 3
+    assert all(check.holds for check in found)
+    early = quartic.collapsed(1.0, 1000, np.arange(5.0), np.array([0.01, 0.0, 0.41, 1.0, 1.0]), predicted)
+    late = quartic.collapsed(1.0, 1000, np.arange(5.0), np.array([0.0, 0.0, 0.41, 1.0, 0.99]), predicted)
+    assert [sum(not check.holds for check in checks) for checks in (early, late)] == [1, 1]
+
+
+@pytest.mark.parametrize("mu", [0.5, 3.0])
+def test_the_quartic_of_another_mu_is_judged_at_noise_that_fits_it(mu):
+    short = {"stationary_paths": 1000, "stationary_time": 20 / mu, "shown_time": 0.1, "paths": 100}
+    outcome = quartic.run(mu=mu, zetas=[1.0], dt=0.01, snapshots=(10,), **short)
+    assert np.allclose(outcome.arrays["stationary_zeta"] / math.sqrt(mu / 1.5), [0.5, 1, 1.5])
+    assert outcome.holds, outcome.failed
 
 
 def test_noise_collapses_the_quartic_well_beyond_its_threshold(outcomes):
@@ -290,6 +357,15 @@ def test_the_neuron_dies_beyond_its_threshold(outcomes):
     assert (np.sign(arrays["exponent_theory"]) == np.sign(bound - arrays["eta"])).all()
 
 
+def test_a_neuron_that_learns_minus_x_dies_like_one_that_learns_x():
+    x = np.linspace(-1.5, 2, 8)
+    short = {"etas": [1.0, 2.0, 4.0], "paths": 100, "times": (1.0,), "dt": 0.02}
+    plus, minus = (neuron.run(inputs=x, targets=sign * x, **short) for sign in (1, -1))
+    assert plus.parameters["threshold"] == minus.parameters["threshold"] == pytest.approx(2)
+    assert minus.holds, minus.failed
+    assert np.allclose(plus.arrays["exponent_theory"], minus.arrays["exponent_theory"])
+
+
 def test_noise_makes_the_neurons_one_and_more_of_it_sooner(outcomes):
     arrays = outcomes["two-neurons"].arrays
     still = (arrays["sigma"] == 0) & (arrays["lr"] == 0.1)
@@ -304,9 +380,59 @@ def test_label_noise_lowers_the_test_error_and_small_modes_die(outcomes):
     end = int(np.flatnonzero(arrays["step"] == 5000)[0])
     dead = arrays["s"] < 0.3  # well below ησ²/2 = 0.586
     assert (arrays["geometric"][2, end, dead] < 1e-2).all()
-    assert np.allclose(arrays["arithmetic"][0, end], arrays["theory"][0, end], rtol=0.02, atol=1e-3)
+    assert np.allclose(arrays["arithmetic"][0, end], arrays["noise_free"][0, end], rtol=0.02, atol=1e-3)
     longer = arrays["phase_error"][2]
     assert longer[-1] < longer[0]  # a longer phase of large steps generalises better
+
+
+def test_the_drift_of_lazy_networks_has_four_orders():
+    rate = torch.tensor([0.3, 1.0, 1.7], dtype=torch.float64)
+    series = uv.lazy_drift(rate, 200)
+    assert torch.allclose(series[0], -(4 - rate) / (rate.square() * (2 - rate)), rtol=1e-12)
+    gaps = []
+    for strength in (2e-3, 1e-3):
+        f, kernel = torch.ones(3).double(), rate.clone()
+        for _ in range(200):  # at η = 1 and f₀ = 1 G is 1/m
+            f, kernel = uv.recursion(f, kernel, torch.ones(3).double(), 1 / strength)
+        exact = (kernel / rate - 1) / strength
+        gaps.append((exact - sum(a * strength**n for n, a in enumerate(series))).abs())
+    order = torch.log2(gaps[0] / gaps[1])
+    assert torch.allclose(order, torch.tensor(4.0).double(), atol=0.2), order
+
+
+def test_where_every_product_diverges_as_it_should_its_rest_is_not_judged():
+    outcome = uv.run(rates=[4.3, 4.4], seeds=4)
+    assert outcome.holds
+    assert [check.name for check in outcome.skipped] == ["largest eta lambda at rest"]
+
+
+def test_a_run_that_ends_above_the_edge_or_is_lost_is_found_out(outcomes):
+    arrays = dict(outcomes["uv"].arrays)
+    above = arrays | {"final": arrays["final"] + 1.2}
+    lost = arrays | {"recursion_error": np.full(len(arrays["rate"]), np.nan)}
+    for changed in (above, lost):
+        assert len(Outcome("", {}, {}, uv.verdict(256, 0.5, 2e-16, changed)).failed) == 1
+
+
+def test_the_valley_is_as_its_second_order_says_and_not_otherwise(outcomes):
+    arrays = outcomes["quadratic"].arrays
+    row = {name: arrays[name][0] for name in quadratic.VALLEY}
+    assert not [c for c in quadratic.valley(0.01, 0.5, 2e-16, row) if not c.holds]
+    for name, share in (
+        ("mean_sharpness", 1e-6),
+        ("mean_square", 1e-3),
+        ("period", 2e-4),
+        ("energy_gain", 1e-3),
+    ):
+        wrong = row | {name: row[name] * (1 + share)}
+        assert [c.holds for c in quadratic.valley(0.01, 0.5, 2e-16, wrong)].count(False) == 1, name
+
+
+def test_oscillations_that_grow_without_bound_are_not_judged():
+    outcome = quadratic.run(drift=0.5, lr=0.9, starts=20, asymmetries=[1.0], steps=200)
+    assert outcome.holds
+    assert len(outcome.skipped) == 9
+    json.dumps(outcome.to_dict(), allow_nan=False)
 
 
 def test_a_catapult_comes_to_rest_below_the_edge(outcomes):
@@ -347,6 +473,9 @@ def test_one_seed_gives_one_result_and_another_another():
     [
         (quartic, {"zetas": [-0.1]}, r"zetas: noise must be finite and at least 0, got -0\.1"),
         (quartic, {"zetas": []}, "expected at least one value"),
+        (quartic, {"snapshots": (-5,)}, "snapshots must be at least 0, got -5"),
+        (quartic, {"snapshots": ()}, "snapshots: expected at least one value"),
+        (quartic, {"shown_time": 0.0}, "shown_time must be a positive number"),
         (quartic, {"dt": 0.1}, r"dt = 0\.1 is beyond stability: it must be below 0\.0203"),
         (quartic, {"mu": -1.0}, "mu must be a positive number"),
         (quartic, {"stationary": [1.8]}, r"below|sqrt\(2 mu\) = 1\.73205"),
@@ -358,8 +487,11 @@ def test_one_seed_gives_one_result_and_another_another():
         (neuron, {"dt": 5.0}, r"dt = 5 is beyond stability: it must be below 0\.\d+, 2 over the sharpness"),
         (neuron, {"activation": "relu"}, "unknown activation 'relu'"),
         (neuron, {"inputs": [1.0]}, "expected both or neither"),
+        (neuron, {"times": (-1.0,)}, "times must be a positive number, got -1"),
+        (neuron, {"times": (math.inf,)}, "times must be a positive number, got inf"),
+        (neuron, {"times": ()}, "times: expected at least one value"),
         (two_neurons, {"sigmas": [-0.1]}, "sigmas: noise must be"),
-        (two_neurons, {"lrs": [100.0]}, r"lr = 100 is beyond stability: it must be below 12\.88"),
+        (two_neurons, {"lrs": [100.0]}, r"lr = 100 is beyond stability: it must be below 3\.93"),
         (two_neurons, {"momentum": 1.0}, r"momentum must lie in \[0, 1\)"),
         (teacher_student, {"sigmas": [math.inf]}, "sigmas: noise must be finite"),
         (teacher_student, {"lr": 2000.0}, "lr = 2000 is beyond stability"),
@@ -370,6 +502,9 @@ def test_one_seed_gives_one_result_and_another_another():
         (general, {"warm_up": 1e-3}, "is beyond stability"),
         (uv, {"rates": [9.0]}, "is beyond stability"),
         (uv, {"scalar_lr": 1.5}, "scalar_lr = 1.5 is beyond stability: it must be below 1,"),
+        (uv, {"width": 0}, "width must be at least 1, got 0"),
+        (uv, {"imbalances": [0.0]}, "imbalances must be a positive number"),
+        (quadratic, {"starts": 0}, "starts must be at least 1, got 0"),
         (quadratic, {"lr": 2.0}, "is beyond stability"),
         (quadratic, {"asymmetries": [-0.5]}, "asymmetries must be a positive number"),
     ],

@@ -42,20 +42,16 @@ def test_quartic_in_float32_agrees_with_theory():
 
 def test_neuron_probabilities_of_death():
     values = {0.5: 0.002, 0.8: 0.122, 0.9: 0.36, 1.0: 0.70, 1.1: 0.918, 1.2: 0.984, 1.5: 1.0}
-    found = []
-    for seed in range(
-        6
-    ):  # the values are from one draw of the data, which is not told: its effect is estimated
-        x, y = neuron.data(seed, 32, 0.1)
-        threshold = 2 * float((x * y).sum() / x.square().sum())
-        etas = [ratio * threshold for ratio in values]
-        out = neuron.run(etas=etas, paths=500, times=(400.0,), seed=seed, dtype="float32")
-        found.append(out.arrays["fraction"][-1])
-        assert out.holds, out.failed
-    fractions = np.array(found)
-    between = fractions.var(0, ddof=1) * (1 + 1 / len(fractions))  # sampling of 500 paths included
-    for mean, spread, value in zip(fractions.mean(0), between, values.values(), strict=True):
-        assert abs(mean - value) < 3 * math.sqrt(spread + max(value * (1 - value), 1 / PATHS) / PATHS)
+    draw = np.random.default_rng(0)  # the data that the values are of
+    x = draw.standard_normal(32)
+    y = x + 0.1 * draw.standard_normal(32)
+    threshold = 2 * float((x * y).sum() / (x * x).sum())
+    etas = [ratio * threshold for ratio in values]
+    out = neuron.run(etas=etas, paths=PATHS, times=(400.0,), inputs=x.tolist(), targets=y.tolist())
+    assert out.holds, out.failed
+    assert math.isclose(out.parameters["threshold"], threshold, rel_tol=1e-12)
+    for measured, value in zip(out.arrays["fraction"][-1], values.values(), strict=True):
+        assert agree(measured, value), (measured, value)
 
 
 def test_two_neurons_meet_faster_for_larger_steps_and_noise():

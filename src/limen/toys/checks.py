@@ -45,3 +45,11 @@ def time_step(name: str, value: float, bound: float, why: str) -> None:
     positive(name, value)
     if value >= bound:
         raise InputError(f"{name} = {value:g} is beyond stability: it must be below {bound:.4g}, {why}.")
+
+
+def counts(name: str, values: Sequence[int]) -> None:
+    """Refuse a negative number of steps, and a list of none."""
+    if not values:
+        raise InputError(f"{name}: expected at least one value, got none.")
+    for value in values:
+        at_least(name, value, 0)

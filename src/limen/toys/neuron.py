@@ -14,6 +14,7 @@ from limen.objectives.neuron import Neuron, Table
 from limen.objectives.units import Units
 from limen.toys import checks
 from limen.toys.brownian import Array, euler_exponent
+from limen.toys.fits import line, pooled
 from limen.toys.normals import Normals
 from limen.toys.outcome import Check, Outcome, mean_and_error
 from limen.toys.parallel import Tell, silent
@@ -69,6 +70,8 @@ def run(
         end_eta (E,), end_w (E, paths, 2): end points below, at and above the threshold. x, y (m,). grid (G,),
         landscape (G, G): L over w₁ (columns) and w₂ (rows).
 
+    The threshold of η is 2|⟨xy⟩|/(σ'(0)⟨x²⟩ζ²): w₁ + w₂ grows at 0 where ⟨xy⟩ > 0, w₁ − w₂ where ⟨xy⟩ < 0.
+
     Args:
         etas: learning rates of the sweep: the noise.
         zeta: label noise.
@@ -97,13 +100,21 @@ def run(
     checks.at_least("examples", examples, 1)
     if (inputs is None) != (targets is None):
         raise InputError("inputs, targets: expected both or neither.")
-    x, y = data(seed, examples, noise) if inputs is None else (torch.tensor(inputs), torch.tensor(targets))
-    x, y = x.double(), y.double()
+    if inputs is None or targets is None:
+        x, y = data(seed, examples, noise)
+    else:
+        x, y = (torch.tensor(values, dtype=torch.float64) for values in (inputs, targets))
     exact = Units(x, y, 1, activation)
     checks.time_step("dt", dt, stable_step(exact), "2 over the sharpness of the neuron's minimum")
+    if not times:
+        raise InputError("times: expected at least one value, got none.")
+    for t in times:
+        checks.positive("times", t)
+    checks.at_least("times/dt", round(min(times) / dt), 1)
     steps = sorted({round(t / dt) for t in times})
     slope, products, squares = exact.sigma.slope_at_zero, float((x * y).mean()), float(x.square().mean())
-    threshold = math.inf if zeta == 0 else 2 * products / (slope * squares * zeta**2)
+    threshold = math.inf if zeta == 0 else 2 * abs(products) / (slope * squares * zeta**2)
+    growing = torch.tensor([1.0, math.copysign(1.0, products)], dtype=torch.float64)  # and the direction
 
     def simulate(at: Sequence[int], name: str, share: float, precise: bool) -> Array:
         kept = torch.float64 if precise else kind
@@ -112,7 +123,7 @@ def run(
 
         def start(level: int) -> Tensor:
             draw = Normals(seed, f"neuron/{name}/start", level).draw((paths, 2))
-            return torch.full_like(draw, SMALL) if precise else spread * draw
+            return SMALL * growing.expand_as(draw) if precise else spread * draw
 
         states = follow(
             lambda eta: Neuron(units, eta, zeta, table),
@@ -137,7 +148,7 @@ def run(
     near = simulate([short], "exponent", 1 - share, precise=True)[0]
     eta = np.asarray(etas, dtype=float)
     exponent, exponent_error = mean_and_error(np.log(np.abs(near).max(-1) / SMALL) / (short * dt))
-    drift = slope * products
+    drift = slope * abs(products)
     strength = zeta * slope * np.sqrt(eta * squares)
     shown = sorted({int(np.abs(eta - factor * threshold).argmin()) for factor in (0.5, 1.0, 1.5)})
     line = torch.linspace(-3.5, 3.5, 141, dtype=torch.float64)
@@ -194,8 +205,15 @@ def verdict(threshold: float, arrays: dict[str, Array]) -> list[Check]:
             strict=True,
         )
     ]
-    drawn = arrays["eta"] > 0
-    if math.isfinite(threshold) and drawn.sum() > 2:
+    drawn = (arrays["eta"] > 0) & (arrays["exponent_error"] > 0)
+    off = (arrays["exponent"] - arrays["exponent_euler"])[drawn] / arrays["exponent_error"][drawn]
+    found.append(pooled("the exponents together", off))
+    name = "eta where the exponent is 0"
+    if not math.isfinite(threshold):
+        found.append(Check.skip(name, "without label noise there is none"))
+    elif len(np.unique(arrays["eta"][drawn])) < 3:
+        found.append(Check.skip(name, "fewer than three learning rates above 0"))
+    else:
         found.append(crossing(threshold, {name: arrays[name][drawn] for name in SLOPES}))
     return found
 
@@ -205,11 +223,8 @@ SLOPES = ("eta", "exponent", "exponent_error", "exponent_theory", "exponent_eule
 
 def crossing(threshold: float, arrays: dict[str, Array]) -> Check:
     """Return where the line fitted to the measured exponents, less what dt adds, crosses 0, beside the threshold."""
-    eta, weight = arrays["eta"], 1 / arrays["exponent_error"] ** 2
     values = arrays["exponent"] - (arrays["exponent_euler"] - arrays["exponent_theory"])
-    design = np.stack([np.ones_like(eta), eta], axis=1)
-    covariance = np.linalg.inv(design.T @ (weight[:, None] * design))
-    intercept, slope = covariance @ (design.T @ (weight * values))
+    (intercept, slope), covariance = line(arrays["eta"], values, arrays["exponent_error"])
     measured = -intercept / slope
     gradient = np.array([-1 / slope, intercept / slope**2])
     error = math.sqrt(gradient @ covariance @ gradient)

@@ -12,7 +12,9 @@ from torch import Tensor
 from limen.errors import InputError
 from limen.objectives.quartic import Quartic
 from limen.toys import checks
-from limen.toys.brownian import Array, euler_exponent, quartic_wall, reflected_beyond
+from limen.toys.brownian import Array, euler_exponent
+from limen.toys.confined import beyond
+from limen.toys.fits import line, pooled
 from limen.toys.normals import Normals
 from limen.toys.outcome import Check, Outcome, binomial_error, mean_and_error
 from limen.toys.parallel import Tell, silent
@@ -20,6 +22,9 @@ from limen.toys.paths import follow
 
 COLLAPSED = 1e-30
 """A path has collapsed where θ² is below this."""
+
+DEPTH = -0.5 * math.log(COLLAPSED)
+"""And −log|θ| above this."""
 
 SPREAD = 2.0
 """Standard deviation of the starts."""
@@ -47,9 +52,9 @@ def run(
     shown: Sequence[float] = (0.1, 1.0, 2.5),
     shown_paths: int = 50,
     shown_time: float = 25.0,
-    stationary: Sequence[float] = (0.5, 1.0, 1.5),
+    stationary: Sequence[float] | None = None,
     stationary_paths: int = 4000,
-    stationary_time: float = 50.0,
+    stationary_time: float | None = None,
     seed: int = 0,
     dtype: str = "float64",
     threads: int | None = None,
@@ -58,9 +63,9 @@ def run(
     """Simulate dθ = −(θ³ − μθ) dt + ζθ dB from θ₀ = 2N(0, 1) and compare it with its theory; published defaults.
 
     The arrays, L levels ζ and S snapshots:
-        zeta (L,), time (S,): of the sweep. fraction (S, L): collapsed, θ² < 1e-30; fraction_theory (S, L): Brownian
-        motion below a wall. exponent, exponent_error, exponent_theory, exponent_euler (L,): of log|θ| at 0, measured,
-        μ − ζ²/2, and what it is for Euler's steps of length dt.
+        zeta (L,), time (S,): of the sweep. fraction (S, L): collapsed, θ² < 1e-30; fraction_theory (S, L): of
+        confined Brownian motion. exponent, exponent_error, exponent_theory, exponent_euler (L,): of log|θ| at 0,
+        measured, μ − ζ²/2, and what it is for Euler's steps of length dt.
         shown_zeta, shown_time, shown_path (Z, T, paths): trajectories.
         stationary_zeta (K,), stationary_theta (K, paths): at the end of a run of their own.
 
@@ -73,9 +78,9 @@ def run(
         shown: noise levels of the trajectories.
         shown_paths: how many a level.
         shown_time: how long.
-        stationary: noise levels, below √(2μ), of the stationary histogram.
+        stationary: noise levels, below √(2μ), of the stationary histogram (0.5, 1 and 1.5 times √(μ/1.5) if None).
         stationary_paths: trajectories a level.
-        stationary_time: how long before it is taken.
+        stationary_time: how long before it is taken (75/μ if None).
         seed: of all draws.
         dtype: float64 or float32; exponents are always measured in float64.
         threads: at once (all cores if None); results do not depend on it.
@@ -86,6 +91,9 @@ def run(
     """
     kind = checks.precision(dtype)
     checks.positive("mu", mu)
+    if stationary is None:
+        stationary = [zeta * math.sqrt(mu / 1.5) for zeta in (0.5, 1.0, 1.5)]
+    stationary_time = 75 / mu if stationary_time is None else stationary_time
     for name, values in (("zetas", zetas), ("shown", shown), ("stationary", stationary)):
         checks.noise(name, values)
     checks.time_step(
@@ -97,6 +105,10 @@ def run(
         ("shown_paths", shown_paths),
     ):
         checks.at_least(name, count, 2)
+    for name, duration in (("stationary_time", stationary_time), ("shown_time", shown_time)):
+        checks.positive(name, duration)
+        checks.at_least(f"{name}/dt", round(duration / dt), 1)
+    checks.counts("snapshots", snapshots)
     threshold = math.sqrt(2 * mu)
     if max(stationary) >= threshold or min(stationary) == 0:
         raise InputError(
@@ -154,14 +166,12 @@ def run(
         "zeta": zeta,
         "time": times,
         "fraction": (swept**2 < COLLAPSED).mean(-1),
-        "fraction_theory": np.array(
+        "fraction_theory": np.stack(
             [
-                [
-                    fraction(t, mean, square, begin)
-                    for (mean, square), begin in zip(euler, starts, strict=True)
-                ]
-                for t in times
-            ]
+                beyond(DEPTH, times.tolist(), mean, square, np.log(np.abs(begin))).mean(-1)
+                for (mean, square), begin in zip(euler, starts, strict=True)
+            ],
+            axis=1,
         ),
         "exponent": exponent,
         "exponent_error": exponent_error,
@@ -180,6 +190,7 @@ def run(
         "paths": paths,
         "dt": dt,
         "snapshots": list(snapshots),
+        "shown_paths": shown_paths,
         "stationary": list(stationary),
         "stationary_paths": stationary_paths,
         "stationary_time": stationary_time,
@@ -213,19 +224,6 @@ def second_moment(mu: float, zeta: float, dt: float = 0.0) -> float:
     return exact - dt * (square / 2 - zeta**2 * mean + 0.75 * zeta**4)
 
 
-def fraction(t: float, exponent: float, variance: float, start: Array) -> float:
-    """Return the predicted fraction of paths with θ² below 1e-30 at time t, from the starts θ₀.
-
-    log|θ| is Brownian motion with this drift and variance below the wall of `quartic_wall`.
-    """
-    depth = -0.5 * math.log(COLLAPSED)
-    if t == 0 or variance == 0:
-        return 0.0
-    wall = quartic_wall(exponent, variance)
-    begin = np.maximum(wall - np.log(np.abs(start)), 0.0)
-    return float(reflected_beyond(np.array(depth + wall), t, -exponent, variance, begin).mean())
-
-
 def verdict(mu: float, dt: float, paths: int, arrays: dict[str, Array]) -> list[Check]:
     """Return what was measured beside what theory says."""
     found = [
@@ -238,50 +236,76 @@ def verdict(mu: float, dt: float, paths: int, arrays: dict[str, Array]) -> list[
             strict=True,
         )
     ]
+    found.extend(together(mu, arrays))
     for z, theta in zip(arrays["stationary_zeta"], arrays["stationary_theta"], strict=True):
         mean, error = mean_and_error(theta**2)
-        found.append(
-            Check(
-                f"E[theta^2] at zeta={z:.4g}",
-                float(mean),
-                second_moment(mu, z, dt),
-                float(error),
-                note="prediction to first order in dt",
-            )
-        )
-        shape = torch.tensor(mu / z**2 - 0.5, dtype=torch.float64)
-        ranked = torch.from_numpy(np.sort(theta**2) / z**2)
-        below = torch.special.gammainc(shape.expand(len(ranked)), ranked).numpy()
+        expected = second_moment(mu, z, dt)
+        name = f"E[theta^2] at zeta={z:.4g}"
+        found.append(Check(name, float(mean), expected, float(error), note="prediction to first order in dt"))
+        ranked = np.sort(theta**2)
+        below = cumulated(ranked, mu, z)
         ranks = np.arange(len(theta) + 1) / len(theta)
         distance = max(np.max(ranks[1:] - below), np.max(below - ranks[:-1]))
         unit = KOLMOGOROV / 3 / math.sqrt(len(theta))
-        shift = abs(second_moment(mu, z, dt) - second_moment(mu, z)) / z**2
+        shift = np.abs(below - cumulated(ranked * second_moment(mu, z) / expected, mu, z)).max()
         found.append(
             Check(
                 f"distance of the histogram from the density at zeta={z:.4g}",
                 float(distance),
                 0.0,
                 unit,
-                shift,
-                "Kolmogorov-Smirnov; three errors are its 99.73 % point; the allowance is the shift by dt",
+                float(shift),
+                "Kolmogorov-Smirnov; three errors are its 99.73 % point; the allowance is the density's, scaled to "
+                "the second moment of steps of length dt",
+                kind="at most",
             )
         )
     for t, row, theory in zip(arrays["time"], arrays["fraction"], arrays["fraction_theory"], strict=True):
-        for z, measured, predicted in zip(arrays["zeta"], row, theory, strict=True):
-            if t > 0:
-                error = binomial_error(predicted, paths)
-                found.append(
-                    Check(
-                        f"collapsed fraction at t={t:.4g}, zeta={z:.4g}",
-                        measured,
-                        predicted,
-                        error,
-                        WALL_ALLOWANCE,
-                        "Brownian motion below a wall; the wall is exact for times long beside its width",
-                    )
-                )
+        if t > 0:
+            found.extend(collapsed(float(t), paths, arrays["zeta"], row, theory))
     return found
 
 
-WALL_ALLOWANCE = 0.01
-"""How far the wall may be off in a probability."""
+def cumulated(square: Array, mu: float, zeta: float) -> Array:
+    """Return P(θ² < square) in the stationary state."""
+    shape = torch.tensor(mu / zeta**2 - 0.5, dtype=torch.float64)
+    scaled = torch.from_numpy(square / zeta**2)
+    out: Array = torch.special.gammainc(shape.expand(len(scaled)), scaled).numpy()
+    return out
+
+
+def together(mu: float, arrays: dict[str, Array]) -> list[Check]:
+    """Return what the exponents say together: their χ², and μ and ½ as a line in ζ² through them has them."""
+    drawn = (arrays["zeta"] > 0) & (arrays["exponent_error"] > 0)
+    zeta, error = arrays["zeta"][drawn], arrays["exponent_error"][drawn]
+    gap = arrays["exponent"][drawn] - arrays["exponent_euler"][drawn]
+    found = [pooled("the exponents together", gap / error)]
+    names = ("mu, from the exponents", "weight of zeta^2 in the exponents")
+    if len(np.unique(zeta)) < 3:
+        return [*found, *[Check.skip(name, "fewer than three noise levels above 0") for name in names]]
+    at, covariance = line(zeta**2, gap, error)
+    for name, value, off, variance in zip(names, (mu, -0.5), at, np.diag(covariance), strict=True):
+        found.append(Check(name, value + float(off), value, math.sqrt(variance), note="weighted line"))
+    return found
+
+
+def collapsed(t: float, paths: int, zetas: Array, measured: Array, predicted: Array) -> list[Check]:
+    """Return the collapsed fractions of one time beside their prediction; the all but certain ones as two sums."""
+    found, note = [], "Brownian motion confined as log|theta| is, from the same starts"
+    open_ = (predicted > CERTAIN) & (predicted < 1 - CERTAIN)
+    for z, m, p in zip(zetas[open_], measured[open_], predicted[open_], strict=True):
+        name = f"collapsed fraction at t={t:.4g}, zeta={z:.4g}"
+        found.append(Check(name, float(m), float(p), binomial_error(float(p), paths), note=note))
+    for name, chosen, side in (("", predicted <= CERTAIN, 1), ("not ", predicted >= 1 - CERTAIN, -1)):
+        if chosen.any():
+            count, expected = (
+                paths * float((v[chosen] if side > 0 else 1 - v[chosen]).sum()) for v in (measured, predicted)
+            )
+            error = math.sqrt(max(expected, 1.0))
+            about = f"paths that have {name}collapsed at t={t:.4g} where hardly any should have"
+            found.append(Check(about, count, expected, error, note="Poisson; all such noise levels"))
+    return found
+
+
+CERTAIN = 1e-3
+"""A fraction nearer than this to 0 or 1 is predicted by any theory: such are counted together."""

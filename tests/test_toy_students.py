@@ -6,13 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from limen.dynamics.label_noise_sgd import LabelNoiseSGD
 from limen.objectives.units import Units
 from limen.randomness import generator
-from limen.toys import Outcome, two_neurons
+from limen.toys import Outcome, relaxing, teacher_student, two_neurons
+from limen.toys import teacher_student_general as general
 from limen.toys.normals import Normals
 
 SMALL: dict[str, Any] = {
@@ -88,7 +90,7 @@ def test_the_linearised_separation_is_the_limit_of_a_small_one():
 def test_the_exponent_without_noise_is_the_largest_multiplier_of_heavy_ball():
     x, _, y, _ = two_neurons.data(0, 8)
     units = Units(x, y, 2, "gelu")
-    grid = np.array([0, 4_000, 5_000])
+    grid = np.array([0, 1_500, 2_000])
     rate, noise = torch.tensor([[0.2]]).double(), torch.zeros(1, 1).double()
     log = two_neurons.across(units, rate, noise, 0.9, grid, [Normals(0, "here")])[0, 0].numpy()
     w = torch.tensor([0.8, 0.8, -0.5, -0.5], dtype=torch.float64)
@@ -99,7 +101,7 @@ def test_the_exponent_without_noise_is_the_largest_multiplier_of_heavy_ball():
     roots = [
         np.abs(np.roots([1, -(1.9 - 0.2 * float(value)), 0.9])).max() for value in curvatures
     ]  # of heavy ball on a quadratic
-    assert math.isclose((log[2] - log[1]) / 1000, 2 * math.log(max(roots)), rel_tol=1e-4, abs_tol=1e-9)
+    assert math.isclose((log[2] - log[1]) / 500, 2 * math.log(max(roots)), rel_tol=1e-4, abs_tol=1e-9)
 
 
 def test_the_exponent_holds_in_float32_and_a_wrong_one_is_found_out():
@@ -127,3 +129,72 @@ def test_the_seed_of_the_noise_leaves_the_data():
     assert np.array_equal(one[still], other[still])
     assert not np.array_equal(one[0], other[0])
     assert not np.array_equal(one[still], data[still])
+
+
+def test_the_law_of_a_mode_comes_to_rest_at_s_less_half_the_noise():
+    s, eta = np.array([0.8]), 1e-3
+    sigma = math.sqrt(0.4 / eta)
+    law, _ = relaxing.relax(s, sigma, eta, 1.0, 20_000, [0, 20_000])
+    mean, scatter = law.mean[-1, 0], law.scatter("mean")[-1, 0]
+    assert math.isclose(mean, 0.6, rel_tol=2e-3)  # of order eta
+    assert math.isclose(scatter**2, 0.6 * 0.4, rel_tol=5e-3)  # Gamma law of scale eta sigma^2
+    shape = torch.tensor(0.6 / 0.4, dtype=torch.float64)
+    assert math.isclose(law.log[-1, 0], float(torch.digamma(shape)) + math.log(0.4), abs_tol=5e-3)
+
+
+def test_the_law_of_a_mode_is_that_of_many_simulated_ones():
+    s, sigma, eta, paths = np.array([0.1, 0.5, 1.0]), 12.0, 3 / 1024, 40_000
+    law, _ = relaxing.relax(s, sigma, eta, 0.1, 300, [0, 100, 300, 600])
+    draw, products = np.random.default_rng(0), np.ones((paths, 3))
+    for step in range(601):
+        if step in (100, 300, 600):
+            k = (100, 300, 600).index(step) + 1
+            for which, values in (("mean", products), ("log", np.log(products))):
+                error = values.std(0) / math.sqrt(paths)
+                gap = np.abs(values.mean(0) - getattr(law, which)[k])
+                assert (gap < 4 * error + 5e-4 * np.abs(values.mean(0))).all(), (step, which, gap / error)
+        rate = eta if step < 300 else 0.1 * eta
+        products *= (1 + rate * (s - products + sigma * draw.standard_normal((paths, 3)))) ** 2
+
+
+def test_a_student_whose_rate_is_not_the_theorys_is_found_out():
+    words = {
+        "seeds": 256,
+        "steps": 4000,
+        "drop_at": 2000,
+        "phases": (250,),
+        "sigmas": (0.0, 10.0, 20.0),
+        "n": 16,
+    }
+    right = teacher_student.run(**words)
+    assert right.holds, [check.to_dict() for check in right.failed]
+    quick = teacher_student.run(**words, drop=0.3)  # three times the rate after the drop
+    for arrays, theory in ((quick.arrays, right.arrays), (right.arrays, quick.arrays)):
+        said = [name for name in theory if name.endswith(("theory", "scatter"))]
+        mixed = dict(arrays) | {name: theory[name] for name in said}
+        checks = teacher_student.verdict(right.parameters, mixed)
+        assert not Outcome("", {}, {}, checks).holds
+        assert Outcome("", {}, {}, [one for one in checks if "at step 2000" in one.name]).holds
+    far = teacher_student.run(**words, lr=3.6)
+    said = [name for name in right.arrays if name.endswith(("theory", "scatter"))]
+    mixed = dict(far.arrays) | {name: right.arrays[name] for name in said}
+    assert not Outcome("", {}, {}, teacher_student.verdict(right.parameters, mixed)).holds
+
+
+@pytest.mark.parametrize("batch", [3, 20])  # drawn with repeats refused, and shuffled
+def test_a_minibatch_step_of_the_general_student_is_along_the_gradient(batch):
+    words = {"examples": 32, "n": 4, "rank": 2, "steps": 3, "record": 1, "drops_at": ()}
+    out = general.run(batches=(batch,), warm_up=0.5, warm_up_steps=1, **words)
+    given = general.problem(0, 32, 4, 2, 0.5)
+    uniform = Normals(0, "teacher-student-general/batch", batch).uniform
+    blocks = general.draw_batches(uniform, 32, batch, general.BLOCK) if batch**2 <= 32 else None
+    v, u = given.v0.clone().requires_grad_(), given.u0.clone().requires_grad_()
+    for step in range(3):
+        missing = (v @ u - given.w).detach()
+        assert math.isclose(out.arrays["test_error"][0, step], float(missing.square().mean()), rel_tol=1e-10)
+        test_loss = 0.5 * float((given.x_test @ missing).square().sum())
+        assert math.isclose(out.arrays["test_loss"][0, step], test_loss, rel_tol=1e-10)
+        index = blocks[step] if blocks is not None else torch.from_numpy(uniform.permutation(32)[:batch])
+        loss = 0.5 * (given.x[index] @ v @ u - given.y[index]).square().sum() / batch
+        gradients = torch.autograd.grad(loss, (v, u))
+        v, u = ((p - 0.5 * g).detach().requires_grad_() for p, g in zip((v, u), gradients, strict=True))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from limen.toys.brownian import Array, euler_exponent
 from limen.toys.normals import Normals
 from limen.toys.outcome import Check, Outcome, mean_and_error
 from limen.toys.parallel import Tell, silent, spread
+from limen.toys.relaxing import Moments, relax
 
 CHUNK = 64
 """Seeds that advance as one tensor and share a stream of noise: part of what a seed means, not a knob."""
@@ -24,8 +26,14 @@ CHUNK = 64
 BLOCK = 16
 """Steps whose noise is drawn at once."""
 
-RELAXED = 8.0
-"""Stationary means are compared with theory where so many relaxation times have passed before the drop."""
+STEADY = 0.7
+"""E[ŝ] is compared with theory where one ŝ scatters by at most so much of its mean: beyond, few seeds make the mean."""
+
+GRID = 5e-4
+"""Relative error of the predicted laws."""
+
+MODES = 16
+"""Modes compared with theory one by one, about; losses compare all."""
 
 DYING = 3.0
 """Decay is compared with theory where log ŝ has fallen by so many standard deviations of itself when it is measured."""
@@ -106,11 +114,15 @@ def run(
     The arrays, L noises σ, K records and n modes:
         sigma (L,), s (n,), overlap (n,), step (K,), time (K,): Σ lr/N. rate (K,): the learning rate.
         geometric, arithmetic, error (L, K, n): means of ŝ over the seeds, and the standard error of the latter.
-        log_error (L, n): standard error of the mean of log ŝ before the drop.
-        theory (L, K, n): ŝ(t), gone on with the lower rate after the drop.
-        train_loss, test_error (L, K): ½‖Y − XŴ‖² and the mean of (W − Ŵ)² over entries, means over the seeds.
-        phase (F,), phase_error, phase_error_error (L, F): test error where the drop comes after so many steps and
-        steps − drop_at steps more are taken.
+        noise_free (L, K, n): ŝ(t), gone on with the lower rate after the drop.
+        theory, log_theory (L, K, n): E[ŝ] and E[log ŝ] by the Fokker–Planck equation of log ŝ (`limen.toys.relaxing`),
+        and theory_scatter, log_scatter their standard deviations for one seed; nan for noise too small to resolve.
+        train_loss, test_error (L, K): ½‖Y − XŴ‖² and the mean of (W − Ŵ)² over entries, means over the seeds; with
+        _error, standard errors, and _theory, predictions.
+        phase (F,), phase_error, phase_error_error, phase_theory (L, F): test error where the drop comes after so many
+        steps and steps − drop_at steps more are taken; phase_gain, phase_gain_error: less that of the longest, seed by
+        seed.
+        rise, rise_error (L, n): of log ŝ from the drop to the end, seed by seed.
         decay, decay_error, decay_theory (L, n): of log ŝ over the second half of the large steps.
 
     Args:
@@ -171,13 +183,23 @@ def run(
     arithmetic, error = mean_and_error(products, 1)
     middle, end = (int(np.flatnonzero(grid == step)[0]) for step in (drop_at // 2, drop_at))
     span = drop_at - drop_at // 2
-    log_error = logs[:, :, end].std(1, ddof=1) / math.sqrt(logs.shape[1])
     decay, decay_error = mean_and_error((logs[:, :, end] - logs[:, :, middle]) / span, 1)
+    rise, rise_error = mean_and_error(logs[:, :, -1] - logs[:, :, end], 1)
     eta = lr / examples
     exponents = [
         [euler_exponent(s, sigma * math.sqrt(eta), eta)[0] for s in given.s.tolist()] for sigma in sigmas
     ]
-    phase_error, phase_error_error = mean_and_error(np.concatenate([tails, test[:, :, -1:]], axis=2), 1)
+    phases_end = np.concatenate([tails, test[:, :, -1:]], axis=2)
+    phase_error, phase_error_error = mean_and_error(phases_end, 1)
+    phase_gain, phase_gain_error = mean_and_error(phases_end - phases_end[..., -1:], 1)
+    laws = [
+        relax(given.s.numpy(), sigma, eta, drop, drop_at, grid.tolist(), [*early, drop_at], steps - drop_at)
+        if sigma > 0
+        else None
+        for sigma in sigmas
+    ]
+    expected = expectations(laws, given, len(grid), len(early) + 1)
+    (train_mean, train_error), (test_mean, test_error) = (mean_and_error(one, 1) for one in (train, test))
     rates = np.where(grid < drop_at, lr, lr * drop)
     times = (np.minimum(grid, drop_at) * lr + np.maximum(grid - drop_at, 0) * lr * drop) / examples
     arrays = {
@@ -190,18 +212,24 @@ def run(
         "geometric": np.exp(logs.mean(1)),
         "arithmetic": arithmetic,
         "error": error,
-        "log_error": log_error,
-        "theory": np.array(
-            [theory(given.s.numpy(), sigma, eta, drop, float(times[end]), times) for sigma in sigmas]
+        "noise_free": np.array(
+            [noise_free(given.s.numpy(), sigma, eta, drop, float(times[end]), times) for sigma in sigmas]
         ),
-        "train_loss": train.mean(1),
-        "test_error": test.mean(1),
+        "train_loss": train_mean,
+        "train_loss_error": train_error,
+        "test_error": test_mean,
+        "test_error_error": test_error,
         "phase": np.array([*early, drop_at], dtype=float),
         "phase_error": phase_error,
         "phase_error_error": phase_error_error,
+        "phase_gain": phase_gain,
+        "phase_gain_error": phase_gain_error,
+        "rise": rise,
+        "rise_error": rise_error,
         "decay": decay,
         "decay_error": decay_error,
         "decay_theory": 2 * eta * np.array(exponents),
+        **expected,
     }
     parameters = {
         "sigmas": list(sigmas),
@@ -219,7 +247,7 @@ def run(
         "seed": seed,
         "dtype": dtype,
     }
-    return Outcome("teacher-student", parameters, arrays, verdict(eta, end, span, arrays))
+    return Outcome("teacher-student", parameters, arrays, verdict(parameters, arrays))
 
 
 def _train(
@@ -295,7 +323,7 @@ def logistic(start: Array, limit: Array, t: Array) -> Array:
     return out
 
 
-def theory(s: Array, sigma: float, eta: float, drop: float, t_drop: float, times: Array) -> Array:
+def noise_free(s: Array, sigma: float, eta: float, drop: float, t_drop: float, times: Array) -> Array:
     """Return ŝ(t) (K, n) from ŝ(0) = 1, with ŝ∞ = s − ησ²/2 and after the drop with that of the lower rate."""
     before = logistic(np.ones_like(s), s - eta * sigma**2 / 2, np.minimum(times, t_drop))
     middle = logistic(np.ones_like(s), s - eta * sigma**2 / 2, np.array([t_drop]))[0]
@@ -304,59 +332,145 @@ def theory(s: Array, sigma: float, eta: float, drop: float, t_drop: float, times
     return out
 
 
-def stationary(s: float, sigma: float, eta: float) -> float:
-    """Return E[ŝ] in the stationary state: that at which E log|1 − η(ŝ − s − σξ)| = 0, to first order (s − ησ²/2)₊."""
-    excess = 0.0
-    for _ in range(6):
-        excess += euler_exponent(-excess, sigma * math.sqrt(eta), eta)[0]
-    return max(s + excess, 0.0)
+def expectations(
+    laws: Sequence[tuple[Moments, Moments] | None], given: Problem, records: int, phases: int
+) -> dict[str, Array]:
+    """Return what the law of each noise level says of modes, losses and phases; nan where there is none."""
+    n = len(given.s)
+    shape = {"modes": (records, n), "losses": (records,), "phases": (phases,)}
+
+    def losses(law: Moments) -> tuple[Array, Array]:
+        s, overlap = given.s.numpy(), given.overlap.numpy()
+        train = 0.5 * (given.unexplained + (law.square - 2 * s * law.mean + s**2).sum(-1))
+        test = given.teacher - 2 * (law.mean * overlap).sum(-1) + law.square.sum(-1)
+        return train, test / n**2
+
+    rows = []
+    for law in laws:
+        if law is None:
+            modes, kept, ends = (np.full(size, math.nan) for size in shape.values())
+            rows.append((modes, modes, modes, modes, kept, kept, ends))
+        else:
+            path, tails = law
+            parts = (path.mean, path.scatter("mean"), path.log, path.scatter("log"))
+            rows.append((*parts, *losses(path), losses(tails)[1]))
+    names = (
+        "theory",
+        "theory_scatter",
+        "log_theory",
+        "log_scatter",
+        "train_loss_theory",
+        "test_error_theory",
+        "phase_theory",
+    )
+    return {name: np.stack(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def relaxation(limit: float, sigma: float, eta: float) -> float:
-    """Return how fast, a step, log ŝ forgets: 2ηŝ∞ near ŝ∞, and ŝ∞²/2σ² where small ŝ drift up against the noise."""
-    return min(2 * eta * limit, limit**2 / (2 * sigma**2))
+def compared(parameters: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[list[int], list[int]]:
+    """Return the records compared with theory, in the transient, before and after the drop, and the modes."""
+    step, drop_at = arrays["step"], parameters["drop_at"]
+    after = drop_at + 0.5 * (parameters["steps"] - drop_at)
+    times = [int(np.abs(step - at).argmin()) for at in (drop_at / 32, drop_at / 8, drop_at, after, step[-1])]
+    count = len(arrays["s"])
+    return sorted({*times} - {0}), list(range(0, count, max(1, count // MODES)))
 
 
-def verdict(eta: float, end: int, span: int, arrays: dict[str, Array]) -> list[Check]:
-    """Return what was measured before the drop beside what theory says."""
-    found = []
-    end_step = float(arrays["step"][end])
+def verdict(parameters: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Check]:
+    """Return modes, losses and phases beside what theory says, in the transient, before the drop and after it."""
+    found: list[Check] = []
+    seeds, eta = parameters["seeds"], parameters["lr"] / parameters["examples"]
+    records, modes = compared(parameters, arrays)
+    higher = "prediction: the Fokker-Planck equation of log s; the allowance is of its step and grid"
     for level, sigma in enumerate(arrays["sigma"]):
-        for mode, s in enumerate(arrays["s"]):
-            limit = stationary(float(s), float(sigma), eta)
-            if sigma > 0 and relaxation(limit, float(sigma), eta) * end_step > RELAXED:
+        if sigma == 0:
+            continue
+        if np.isnan(arrays["theory"][level]).any():
+            found.append(
+                Check.skip(f"law of the modes at sigma={sigma:g}", "the noise is too small to resolve")
+            )
+            continue
+        for record in records:
+            at = f"at step {arrays['step'][record]:.0f}, sigma={sigma:g}"
+            for mode in modes:
+                where = (level, record, mode)
+                s, mean = arrays["s"][mode], float(arrays["theory"][where])
+                scatter = float(arrays["theory_scatter"][where])
+                if scatter < STEADY * mean:
+                    found.append(
+                        Check(
+                            f"E[s] {at}, s={s:.4f}",
+                            float(arrays["arithmetic"][where]),
+                            mean,
+                            scatter / math.sqrt(seeds),
+                            (eta * mean) ** 2 + GRID * mean,
+                            higher,
+                        )
+                    )
                 found.append(
                     Check(
-                        f"E[s] at sigma={sigma:g}, s={s:.4f}",
-                        float(arrays["arithmetic"][level, end, mode]),
-                        limit,
-                        float(arrays["error"][level, end, mode]),
-                        2 * eta * limit,
-                        "prediction for steps of this length; the allowance is of second order in the step",
+                        f"E[log s] {at}, s={s:.4f}",
+                        float(np.log(arrays["geometric"][where])),
+                        float(arrays["log_theory"][where]),
+                        float(arrays["log_scatter"][where]) / math.sqrt(seeds),
+                        GRID,
+                        higher,
                     )
                 )
-                scale = eta * float(sigma) ** 2
-                shape = torch.tensor(limit / scale, dtype=torch.float64)
+            for key, name in (("train_loss", "training loss"), ("test_error", "test error")):
                 found.append(
                     Check(
-                        f"E[log s] at sigma={sigma:g}, s={s:.4f}",
-                        float(np.log(arrays["geometric"][level, end, mode])),
-                        float(torch.special.digamma(shape)) + math.log(scale),
-                        float(arrays["log_error"][level, mode]),
-                        0.01,
-                        "of the stationary Gamma law of shape s_inf/(eta sigma^2), scale eta sigma^2",
+                        f"{name} {at}",
+                        float(arrays[key][level, record]),
+                        float(arrays[f"{key}_theory"][level, record]),
+                        float(arrays[f"{key}_error"][level, record]),
+                        GRID * float(arrays[f"{key}_theory"][level, record]),
+                        higher,
                     )
                 )
-            predicted = float(arrays["decay_theory"][level, mode])
-            spread = 2 * eta * float(sigma) * math.sqrt(end_step - span)
-            if sigma > 0 and predicted * (end_step - span) < -DYING * spread:
-                found.append(
-                    Check(
-                        f"decay of log s a step at sigma={sigma:g}, s={s:.4f}",
-                        float(arrays["decay"][level, mode]),
-                        predicted,
-                        float(arrays["decay_error"][level, mode]),
-                        note="prediction for steps of this length",
-                    )
+        for phase, step in enumerate(arrays["phase"][:-1]):
+            # against the longest phase; one seed has the same start in both, other noise afterwards
+            found.append(
+                Check(
+                    f"final test error after a phase of {step:.0f} at sigma={sigma:g}, less that of the longest",
+                    float(arrays["phase_gain"][level, phase]),
+                    float(arrays["phase_theory"][level, phase] - arrays["phase_theory"][level, -1]),
+                    float(arrays["phase_gain_error"][level, phase]),
+                    GRID * float(arrays["phase_theory"][level, phase]),
+                    higher,
                 )
+            )
+        end = int(np.flatnonzero(arrays["step"] == parameters["drop_at"])[0])
+        for mode in modes:
+            log = arrays["log_theory"][level, :, mode]
+            found.append(
+                Check(
+                    f"rise of E[log s] after the drop at sigma={sigma:g}, s={arrays['s'][mode]:.4f}",
+                    float(arrays["rise"][level, mode]),
+                    float(log[-1] - log[end]),
+                    float(arrays["rise_error"][level, mode]),
+                    GRID,
+                    higher,
+                )
+            )
+        found += dying(parameters, arrays, level, modes)
     return found
+
+
+def dying(
+    parameters: Mapping[str, Any], arrays: Mapping[str, Array], level: int, modes: Sequence[int]
+) -> list[Check]:
+    """Return how fast the modes below ½ησ² die beside the exponent of their steps."""
+    eta, drop_at = parameters["lr"] / parameters["examples"], parameters["drop_at"]
+    sigma, half = float(arrays["sigma"][level]), drop_at // 2
+    scatter = 2 * eta * sigma * math.sqrt(half)
+    return [
+        Check(
+            f"decay of log s a step at sigma={sigma:g}, s={arrays['s'][mode]:.4f}",
+            float(arrays["decay"][level, mode]),
+            float(arrays["decay_theory"][level, mode]),
+            float(arrays["decay_error"][level, mode]),
+            note="prediction for steps of this length",
+        )
+        for mode in modes
+        if arrays["decay_theory"][level, mode] * half < -DYING * scatter
+    ]

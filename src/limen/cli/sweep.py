@@ -171,10 +171,11 @@ def _cost(plan: Plan, work: Work, timed: Timed, wish: Wish, ensemble: str) -> st
     specs = [plan.points[number].spec for number in work.pending]
     if timed.trouble:
         return f"cost unknown: {timed.trouble}"
-    many = wish.at_a_time(len(specs), timed)
+    many, label = wish.at_a_time(len(specs), timed), plan.points[work.pending[0]].label or "it"
+    alone = ", each by itself" if ensemble != "off" else ""
     return (
         f"cost: about {in_words(timed.seconds(specs) / many)} with {many} at a time, "
-        f"{timed.step * 1e3:.2g} ms a step{', each by itself' * (ensemble != 'off')}, start-up apart (a few timed steps of {plan.points[work.pending[0]].label or 'it'})"
+        f"{timed.step * 1e3:.2g} ms a step{alone}, start-up apart (a few timed steps of {label})"
     )
 
 

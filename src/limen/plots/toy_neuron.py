@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limen.plots.style import COLOURS
-from limen.plots.toy_parts import BARS, DOTS, THEORY, Figure, legend, name, panels, shades, threshold
+from limen.plots.toy_parts import BARS, THEORY, Figure, legend, name, panels, shades, threshold, wilson
 
 if TYPE_CHECKING:
     from limen.toys import Outcome
@@ -41,11 +41,11 @@ def draw(outcome: Outcome) -> Figure:
     name(plane, f"loss (contours), end points at t = {arrays['time'][-1]:g}")
 
     times = arrays["time"]
-    look = DOTS | {"linestyle": "-", "linewidth": 0.4}
+    count = int(outcome.parameters["paths"])
     for t, row, colour in zip(times, arrays["fraction"], shades(len(times)), strict=True):
-        fraction.plot(arrays["eta"], row, color=colour, **look, label=f"t = {t:g}")
+        fraction.errorbar(arrays["eta"], row, wilson(row, count), color=colour, **BARS, label=f"t = {t:g}")
     fraction.set(xlabel="learning rate η (noise ηζ²)", ylabel="P(‖w‖ < 0.01)", ylim=(-0.03, 1.03))
-    name(fraction, "dead neurons, simulated")
+    name(fraction, "dead neurons, simulated, 3σ")
 
     exponent.errorbar(
         arrays["eta"],

@@ -31,6 +31,19 @@ def panels(count: int, height: float = PANEL) -> tuple[Figure, list[Axes]]:
     return figure, list(axes)
 
 
+def wilson(fraction: Array, count: int, sigmas: float = 3.0) -> Array:
+    """Return how far a fraction among `count` may be below and above the one measured (2, …) (Wilson 1927).
+
+    >>> wilson(np.array([0.0, 0.5]), 91).round(3).tolist()
+    [[0.0, 0.15], [0.09, 0.15]]
+    """
+    share = sigmas**2 / count
+    middle = (fraction + share / 2) / (1 + share)
+    half = np.sqrt(share * (fraction * (1 - fraction) + share / 4)) / (1 + share)
+    out: Array = np.maximum(np.stack([fraction - (middle - half), middle + half - fraction]), 0.0)
+    return out
+
+
 def shades(count: int) -> list[str]:
     """Return ordered colours, dark to light, for an ordered family of curves.
 
@@ -80,4 +93,5 @@ __all__ = [
     "shades",
     "styled",
     "threshold",
+    "wilson",
 ]

@@ -67,7 +67,8 @@ def run(
         confined Brownian motion. exponent, exponent_error, exponent_theory, exponent_euler (L,): of log|θ| at 0,
         measured, μ − ζ²/2, and what it is for Euler's steps of length dt.
         shown_zeta, shown_time, shown_path (Z, T, paths): trajectories.
-        stationary_zeta (K,), stationary_theta (K, paths): at the end of a run of their own.
+        stationary_zeta (K,), stationary_theta (K, paths): at the end of a run of their own. stationary_grid (G,),
+        stationary_density (K, G): the density.
 
     Args:
         mu: −L''(0), positive.
@@ -158,6 +159,9 @@ def run(
     slopes = np.log(np.abs(near) / SMALL) / (dt * round(EXPONENT_TIME / dt))
     exponent, exponent_error = mean_and_error(slopes)
     euler = np.array([euler_exponent(mu, z, dt) for z in zeta])
+    across = (
+        3 * math.sqrt(mu / 1.5) * np.linspace(-1, 1, 1000)
+    )  # not through 0, where the density may be infinite
     starts = [
         SPREAD * Normals(seed, "quartic/sweep/start", i).draw((paths, 1)).numpy()[:, 0]
         for i in range(len(zeta))
@@ -182,6 +186,8 @@ def run(
         "shown_path": drawn.transpose(1, 0, 2),
         "stationary_zeta": np.asarray(stationary, dtype=float),
         "stationary_theta": settled,
+        "stationary_grid": across,
+        "stationary_density": np.stack([density(across, mu, z) for z in stationary]),
     }
     parameters = {
         "mu": mu,

@@ -63,7 +63,7 @@ class Minibatches:
     Examples:
         >>> images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
         >>> stream = Minibatches(images, torch.zeros(6, dtype=torch.int64), 3, shuffle=False)
-        >>> (255 * stream(1).inputs).flatten().tolist(), stream.steps_per_epoch
+        >>> (255 * stream(1).inputs).round().flatten().tolist(), stream.steps_per_epoch
         ([3.0, 4.0, 5.0], 2)
     """
 
